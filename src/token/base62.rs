@@ -1,0 +1,76 @@
+//! Base62 with the digits `0-9A-Za-z`, in the two widths that a token has: ids and checks.
+
+use super::{CHECK_CHARS, ID_BYTES, ID_CHARS};
+
+/// The digits, by value.
+pub(super) const DIGITS: &[u8; 62] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// The first number that 14 digits cannot write.
+pub(super) const ID_LIMIT: u128 = 62_u128.pow(ID_CHARS as u32);
+
+/// Value of a byte that is no digit.
+const NO_DIGIT: u8 = 0xFF;
+
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+pub(super) fn is_digit(byte: u8) -> bool {
+    VALUES[usize::from(byte)] != NO_DIGIT
+}
+
+/// A CRC-32 as six digits, most significant first.
+pub(super) fn encode_check(mut crc: u32) -> [u8; CHECK_CHARS] {
+    let mut chars = [0; CHECK_CHARS];
+    for char in chars.iter_mut().rev() {
+        *char = DIGITS[(crc % 62) as usize];
+        crc /= 62;
+    }
+    chars
+}
+
+/// Fourteen digits as the number that they write, big-endian.
+pub(super) fn decode_id(chars: &[u8; ID_CHARS]) -> Option<[u8; ID_BYTES]> {
+    let mut number = 0_u128;
+    for &char in chars {
+        let value = VALUES[usize::from(char)];
+        if value == NO_DIGIT {
+            return None;
+        }
+        number = number * 62 + u128::from(value);
+    }
+    Some(id_bytes(number))
+}
+
+pub(super) fn encode_id(id: &[u8; ID_BYTES]) -> [u8; ID_CHARS] {
+    let mut number = number(id);
+    let mut chars = [0; ID_CHARS];
+    for char in chars.iter_mut().rev() {
+        *char = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    chars
+}
+
+pub(super) fn number(id: &[u8; ID_BYTES]) -> u128 {
+    id.iter().fold(0, |number, &byte| (number << 8) | u128::from(byte))
+}
+
+/// The low 11 bytes of `number`, big-endian. `number` is below [`ID_LIMIT`].
+pub(super) fn id_bytes(number: u128) -> [u8; ID_BYTES] {
+    debug_assert!(number < ID_LIMIT);
+    let wide = number.to_be_bytes();
+    std::array::from_fn(|i| wide[wide.len() - ID_BYTES + i])
+}
+
+/// A 256-bit big-endian number modulo [`ID_LIMIT`].
+pub(super) fn remainder(digest: &[u8; 32]) -> u128 {
+    // The remainder stays below 2^84, so a shift by 8 cannot overflow.
+    digest.iter().fold(0, |rest, &byte| ((rest << 8) | u128::from(byte)) % ID_LIMIT)
+}
