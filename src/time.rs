@@ -48,6 +48,26 @@ impl TableTime {
     }
 }
 
+/// Unix seconds as RFC 3339 in UTC, `2026-11-25T05:00:00Z`.
+#[cfg(feature = "store")]
+pub fn to_rfc3339(unix_s: i64) -> String {
+    match jiff::Timestamp::from_second(unix_s) {
+        Ok(instant) => instant.to_string(),
+        Err(_) => format!("second {unix_s}"),
+    }
+}
+
+/// Unix seconds and nanoseconds of an RFC 3339 time with its offset.
+#[cfg(feature = "store")]
+pub fn from_rfc3339(text: &str) -> Option<(i64, u32)> {
+    let instant: jiff::Timestamp = text.parse().ok()?;
+    // Before 1970 both parts are negative: normalise to a second and what follows it.
+    let nanoseconds = instant.subsec_nanosecond();
+    let before = i64::from(nanoseconds < 0);
+    let rest = u32::try_from(i64::from(nanoseconds) + before * 1_000_000_000).ok()?;
+    Some((instant.as_second() - before, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

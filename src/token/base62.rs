@@ -6,16 +6,17 @@ use super::{CHECK_CHARS, ID_BYTES, ID_CHARS};
 pub(super) const DIGITS: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// The first number that 14 digits cannot write.
-pub(super) const ID_LIMIT: u128 = 62_u128.pow(ID_CHARS as u32);
+pub(super) const ID_LIMIT: u128 = 62_u128.pow(14);
+const _: () = assert!(ID_CHARS == 14);
 
 /// Value of a byte that is no digit.
 const NO_DIGIT: u8 = 0xFF;
 
 const VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < DIGITS.len() {
-        values[DIGITS[value] as usize] = value as u8;
+    let mut value = 0_u8;
+    while (value as usize) < DIGITS.len() {
+        values[DIGITS[value as usize] as usize] = value;
         value += 1;
     }
     values

@@ -56,8 +56,8 @@ pub const URI_SCHEME: &[u8] = b"secret-token:";
 const _: () = {
     assert!(BODY_CHARS == 51);
     assert!(TOKEN_BYTES_MAX == 71);
-    assert!(62_u128.pow(ID_CHARS as u32) < 1 << (8 * ID_BYTES));
-    assert!(62_u64.pow(CHECK_CHARS as u32) > u32::MAX as u64);
+    assert!(base62::ID_LIMIT < 1 << (8 * ID_BYTES));
+    assert!(CHECK_CHARS == 6 && 62_u64.pow(6) > u32::MAX as u64);
 };
 
 /// A whole, well-formed token. Wiped on drop, and never printed.

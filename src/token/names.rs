@@ -5,7 +5,7 @@ use std::fmt;
 /// The longest prefix.
 pub const PREFIX_BYTES_MAX: usize = 10;
 /// The shortest prefix.
-pub const PREFIX_BYTES_MIN: usize = 2;
+const PREFIX_BYTES_MIN: usize = 2;
 /// The longest kind.
 pub const KIND_BYTES_MAX: usize = 8;
 

@@ -1,0 +1,136 @@
+//! One attempt of a call: hash, ask, and hold the answers to the order of generations.
+
+use std::time::Duration;
+
+use crate::token::{Digest, Domain, ForeignAlgorithm};
+use crate::verdict::Verdict;
+use crate::wire::{Claims, FrameError, Hello, Reply, Row, VerdictsHead};
+
+use super::error::Failure;
+use super::link::{Deadline, Link};
+use super::{CouldNotAsk, Evidence, Generation};
+
+/// How old a HELLO may be that makes us call a text malformed which an import could make a token.
+/// Long enough that a flood of such texts does not become a flood of connections.
+const HELLO_AGE_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Session<'a> {
+    pub(super) link: &'a mut Link,
+    pub(super) order: &'a mut Order,
+    pub(super) deadline: Deadline,
+    /// The connection was opened in this call.
+    pub(super) fresh: bool,
+}
+
+impl Session<'_> {
+    /// What to ask about for `token`; `None` when it is no token.
+    pub(super) fn digest(&self, token: &[u8]) -> Result<Option<Digest>, Failure> {
+        let Some(domain) = self.link.domain() else {
+            return Err(if self.fresh {
+                CouldNotAsk::Unavailable.into()
+            } else {
+                Failure::OldHello
+            });
+        };
+        if let Ok(digest) = domain.digest(token) {
+            return Ok(Some(digest));
+        }
+        let recent = self.fresh || self.link.hello_age() < HELLO_AGE_MAX;
+        if recent || !may_be_imported_later(domain, token) {
+            return Ok(None);
+        }
+        Err(Failure::OldHello)
+    }
+
+    pub(super) fn rows_a_digests_frame(&self, ours: usize) -> usize {
+        least(ours, self.link.hello().limits.digests_max)
+    }
+
+    pub(super) fn rows_a_tokens_frame(&self, ours: usize) -> usize {
+        least(ours, self.link.hello().limits.tokens_max)
+    }
+
+    pub(super) fn exchange(
+        &mut self,
+        count: usize,
+        push: impl FnMut(usize, &mut Vec<u8>) -> Result<(), FrameError>,
+        take: impl FnMut(usize, Reply<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.link.exchange(self.deadline, count, push, take)
+    }
+
+    /// Asks `count` questions, made by `push`, and hands on all rows in order. `rows` says how
+    /// many rows a question must be answered with.
+    pub(super) fn ask(
+        &mut self,
+        count: usize,
+        push: impl FnMut(usize, &mut Vec<u8>) -> Result<(), FrameError>,
+        rows: impl Fn(usize) -> usize,
+        mut take: impl FnMut(Evidence, Row, Option<Claims>),
+    ) -> Result<(), Failure> {
+        let order = &mut *self.order;
+        self.link.exchange(self.deadline, count, push, |index, reply| {
+            let Reply::Verdicts(verdicts) = reply else {
+                return Err(FrameError::Unasked.into());
+            };
+            let (expected, found) = (rows(index), verdicts.rows.len());
+            if expected != found {
+                return Err(FrameError::RowCount { expected, found }.into());
+            }
+            if verdicts.rows.clone().any(|row| row.verdict == Verdict::Unavailable) {
+                return Err(CouldNotAsk::Unavailable.into());
+            }
+            let evidence = order.accept(&verdicts.head)?;
+            let mut claims = verdicts.claims.into_iter();
+            verdicts.rows.for_each(|row| take(evidence, row, claims.next().flatten()));
+            Ok(())
+        })
+    }
+}
+
+/// Whether a text that is malformed now would be looked up once tokens of another system were
+/// imported. All else is malformed for ever.
+fn may_be_imported_later(domain: &Domain, text: &[u8]) -> bool {
+    let later = Domain { foreign: Some(ForeignAlgorithm::Sha256), ..domain.clone() };
+    domain.foreign.is_none() && later.digest(text).is_ok()
+}
+
+fn least(ours: usize, theirs: u32) -> usize {
+    usize::try_from(theirs).map_or(ours, |theirs| ours.min(theirs))
+}
+
+/// The latest generation that this client has seen, on any connection.
+#[derive(Default)]
+pub(super) struct Order {
+    seen: Generation,
+}
+
+impl Order {
+    /// Takes the generation of a reply, unless it is an earlier one.
+    fn accept(&mut self, head: &VerdictsHead) -> Result<Evidence, CouldNotAsk> {
+        if head.epoch == 0 && head.generation == 0 {
+            return Err(CouldNotAsk::Unavailable);
+        }
+        let evidence = Evidence::from(head);
+        self.advance(evidence.generation)?;
+        Ok(evidence)
+    }
+
+    /// Takes the generation of a HELLO, which does not name the revocations.
+    pub(super) fn accept_hello(&mut self, hello: &Hello) -> Result<(), CouldNotAsk> {
+        let (epoch, number) = (hello.epoch, hello.generation);
+        if (epoch, number) == (0, 0) || (epoch, number) == (self.seen.epoch, self.seen.number) {
+            return Ok(());
+        }
+        self.advance(Generation { epoch, number, revocations: 0 })
+    }
+
+    fn advance(&mut self, found: Generation) -> Result<(), CouldNotAsk> {
+        let seen = self.seen;
+        if found < seen {
+            return Err(CouldNotAsk::WentBack { found, seen });
+        }
+        self.seen = found;
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! The only fsync, rename and lock of the crate.
+//!
+//! What a reader can rely on: a name shows either nothing or a whole file whose bytes are on the
+//! medium. [`NewFile`] is written under a temporary name, and takes its real name only after an
+//! fsync of its bytes; the fsync of the folder follows, since a rename alone is not durable on
+//! ext4 or XFS. A failed fsync is final: the kernel may have dropped the pages, so it is never
+//! tried again, and the temporary file is dropped.
+//!
+//! A temporary file is held by a lock while its writer lives. [`sweep`] removes those that nobody
+//! holds: what a killed build leaves behind is gone after the next one.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+/// What temporary files begin with.
+const TEMPORARY: &str = ".new-";
+
+/// A file that has no name yet. Dropped without a name, it is gone.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    path: PathBuf,
+}
+
+/// What became of a file that was to take a new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It has the name.
+    New,
+    /// The name was taken. It stays with its old file: names are never written twice.
+    Taken,
+}
+
+impl NewFile {
+    /// An empty file in `folder`, readable by its owner alone until it is named.
+    pub fn create(folder: &Path) -> Result<NewFile, DurableError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{TEMPORARY}{}-{number}", std::process::id()));
+            let opened =
+                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+            let file = match opened {
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(|err| DurableError::new("create", &path, err))?,
+            };
+            file.lock().map_err(|err| DurableError::new("lock", &path, err))?;
+            let links = file.metadata().map_err(|err| DurableError::new("read", &path, err))?;
+            // Swept between its creation and its lock: make another.
+            if links.nlink() > 0 {
+                return Ok(NewFile { file, path });
+            }
+        }
+    }
+
+    /// The file, to be written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it is while it has no name, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file the name `name` in its folder, durably, if no file has it.
+    pub fn name(self, name: &str, mode: u32) -> Result<Named, DurableError> {
+        self.seal(mode)?;
+        let target = self.path.with_file_name(name);
+        match renameat_with(CWD, &self.path, CWD, &target, RenameFlags::NOREPLACE) {
+            Ok(()) => sync_parent(&target).map(|()| Named::New),
+            Err(rustix::io::Errno::EXIST) => Ok(Named::Taken),
+            Err(err) => Err(DurableError::new("rename to", &target, err.into())),
+        }
+    }
+
+    /// Gives the file the name `name` in its folder, durably, in the place of any file that had
+    /// it. Readers of the old file keep it.
+    pub fn replace(self, name: &str, mode: u32) -> Result<(), DurableError> {
+        self.seal(mode)?;
+        let target = self.path.with_file_name(name);
+        fs::rename(&self.path, &target)
+            .map_err(|err| DurableError::new("rename to", &target, err))?;
+        sync_parent(&target)
+    }
+
+    fn seal(&self, mode: u32) -> Result<(), DurableError> {
+        self.file
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(|err| DurableError::new("set the mode of", &self.path, err))?;
+        self.file.sync_all().map_err(|err| DurableError::new("fsync", &self.path, err))
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Already gone when it was named. What cannot be removed now is swept later.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes a small file whole, durably, in the place of any file of that name.
+pub fn write(folder: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    filled(folder, bytes)?.replace(name, mode)
+}
+
+/// Writes a small file whole, durably, unless the name is taken.
+pub fn write_new(
+    folder: &Path,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<Named, DurableError> {
+    filled(folder, bytes)?.name(name, mode)
+}
+
+fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
+    let new = NewFile::create(folder)?;
+    (&new.file).write_all(bytes).map_err(|err| DurableError::new("write", &new.path, err))?;
+    Ok(new)
+}
+
+/// Makes a folder and those above it that are missing, durably.
+pub fn create_folder(path: &Path, mode: u32) -> Result<(), DurableError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_folder(parent, mode)?;
+    }
+    match fs::create_dir(path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other.map_err(|err| DurableError::new("create the folder", path, err))?,
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|err| DurableError::new("set the mode of", path, err))?;
+    sync_parent(path)
+}
+
+/// Removes the temporary files in `folder` whose writers are gone.
+pub fn sweep(folder: &Path) -> Result<(), DurableError> {
+    let failed = |err| DurableError::new("list", folder, err);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            continue;
+        }
+        let path = entry.path();
+        // Gone meanwhile, or not ours to open: leave it.
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            fs::remove_file(&path).map_err(|err| DurableError::new("remove", &path, err))?;
+        }
+    }
+    Ok(())
+}
+
+/// A lock between processes, released on drop, and by the kernel when its holder dies.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the lock file `path` to be free, and holds it.
+    pub fn take(path: &Path) -> Result<Lock, DurableError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|err| DurableError::new("open", path, err))?;
+        file.lock().map_err(|err| DurableError::new("lock", path, err))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<(), DurableError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(|err| DurableError::new("fsync the folder", folder, err))
+}
+
+/// An I/O error with what was being done, and to which file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct DurableError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl DurableError {
+    /// `source` happened while doing `action` to `path`.
+    pub fn new(action: &'static str, path: &Path, source: io::Error) -> DurableError {
+        DurableError { action, path: path.to_owned(), source }
+    }
+
+    /// What the operating system said.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = NewFile::create(folder.path()).unwrap();
+        new.file().write_all(b"half").unwrap();
+        drop(new);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        write(folder.path(), "name", b"first", 0o440).unwrap();
+        write(folder.path(), "name", b"second", 0o440).unwrap();
+        assert_eq!(fs::read(folder.path().join("name")).unwrap(), b"second");
+        let mode = fs::metadata(folder.path().join("name")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o440);
+    }
+
+    #[test]
+    fn a_taken_name_keeps_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(write_new(folder.path(), "name", b"first", 0o440).unwrap(), Named::New);
+        assert_eq!(write_new(folder.path(), "name", b"second", 0o440).unwrap(), Named::Taken);
+        assert_eq!(fs::read(folder.path().join("name")).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_files_of_dead_writers_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let alive = NewFile::create(folder.path()).unwrap();
+        fs::write(folder.path().join(".new-1-dead"), b"left behind").unwrap();
+        fs::write(folder.path().join("manifest"), b"not temporary").unwrap();
+        sweep(folder.path()).unwrap();
+        assert!(alive.path().exists());
+        assert!(!folder.path().join(".new-1-dead").exists());
+        assert!(folder.path().join("manifest").exists());
+    }
+
+    #[test]
+    fn an_error_says_what_was_done_and_to_which_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let error = write(&missing, "name", b"", 0o440).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("cannot create ") && said.contains("missing"), "{said}");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,251 @@
+//! Ed25519 signing keys, in the text forms of the C2SP specification `signed-note`.
+//!
+//! - verifier key, public: `<name>+<key id, 8 hex digits>+<base64(0x01 || 32-byte public key)>`
+//! - signer, private: `PRIVATE+KEY+<name>+<key id>+<base64(0x01 || 32-byte seed)>`
+//!
+//! The key id is the first four bytes of SHA-256(name || 0x0A || 0x01 || public key). A file with
+//! a private key that its group or others can read is refused: whoever signs manifests with it
+//! decides which tokens are valid.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// Ed25519 in the notes' numbering of algorithms.
+const ED25519: u8 = 1;
+const PRIVATE_BEGINS: &str = "PRIVATE+KEY+";
+
+/// A public key, by which signatures are checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    id: [u8; 4],
+    key: VerifyingKey,
+}
+
+impl VerifierKey {
+    fn new(name: &str, key: VerifyingKey) -> VerifierKey {
+        let hash = Sha256::new()
+            .chain_update(name.as_bytes())
+            .chain_update([b'\n', ED25519])
+            .chain_update(key.as_bytes())
+            .finalize();
+        let id = std::array::from_fn(|i| hash[i]);
+        VerifierKey { name: name.to_owned(), id, key }
+    }
+
+    /// Whose key it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A short hash of name and key.
+    pub fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
+    /// Whether `signature` is this key's over `message`. Strict, as RFC 8032 allows and ZIP 215
+    /// does not: one message, one set of bytes that verify.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
+    }
+}
+
+impl FromStr for VerifierKey {
+    type Err = SignerError;
+
+    fn from_str(text: &str) -> Result<VerifierKey, SignerError> {
+        let (name, id, key) = split_key(text)?;
+        let key = VerifyingKey::from_bytes(&key).map_err(|_| SignerError::NotAKey)?;
+        let key = VerifierKey::new(name, key);
+        if hex_id(key.id) != id {
+            return Err(SignerError::KeyId { name: name.to_owned() });
+        }
+        Ok(key)
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&join_key(&self.name, self.id, self.key.as_bytes()))
+    }
+}
+
+impl fmt::Debug for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A private key. Never printed; wiped on drop.
+pub struct Signer {
+    name: String,
+    key: SigningKey,
+}
+
+impl Signer {
+    /// A new key from the operating system's randomness.
+    pub fn generate(name: &str) -> Result<Signer, SignerError> {
+        if !is_key_name(name) {
+            return Err(SignerError::Name { name: name.to_owned() });
+        }
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).map_err(|err| SignerError::Io(err.into()))?;
+        Ok(Signer { name: name.to_owned(), key: SigningKey::from_bytes(&seed) })
+    }
+
+    /// Reads a file that holds a private key and a line break.
+    pub fn load(path: &Path) -> Result<Signer, SignerError> {
+        let mode = fs::metadata(path)?.mode();
+        if mode & 0o077 != 0 {
+            return Err(SignerError::Readable { mode: mode & 0o777 });
+        }
+        let text = Zeroizing::new(fs::read_to_string(path)?);
+        let text = text.trim_end_matches('\n');
+        let rest = text.strip_prefix(PRIVATE_BEGINS).ok_or(SignerError::NotAKey)?;
+        let (name, id, seed) = split_key(rest)?;
+        let signer =
+            Signer { name: name.to_owned(), key: SigningKey::from_bytes(&Zeroizing::new(seed)) };
+        if hex_id(signer.verifier_key().id) != id {
+            return Err(SignerError::KeyId { name: name.to_owned() });
+        }
+        Ok(signer)
+    }
+
+    /// What [`Signer::load`] reads.
+    pub fn to_file(&self) -> Zeroizing<String> {
+        let id = self.verifier_key().id;
+        let key = Zeroizing::new(join_key(&self.name, id, &self.key.to_bytes()));
+        Zeroizing::new(format!("{PRIVATE_BEGINS}{}\n", *key))
+    }
+
+    /// The public half.
+    pub fn verifier_key(&self) -> VerifierKey {
+        VerifierKey::new(&self.name, self.key.verifying_key())
+    }
+
+    /// Ed25519 over `message` (RFC 8032).
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "private half of {}", self.verifier_key())
+    }
+}
+
+/// Whether a signer may be called that: not empty, no white space, no plus sign.
+pub fn is_key_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|char: char| char.is_whitespace() || char == '+')
+}
+
+fn split_key(text: &str) -> Result<(&str, &str, [u8; 32]), SignerError> {
+    let mut fields = text.splitn(3, '+');
+    let (Some(name), Some(id), Some(encoded)) = (fields.next(), fields.next(), fields.next())
+    else {
+        return Err(SignerError::NotAKey);
+    };
+    if !is_key_name(name) {
+        return Err(SignerError::Name { name: name.to_owned() });
+    }
+    let bytes = Zeroizing::new(BASE64.decode(encoded).map_err(|_| SignerError::NotAKey)?);
+    match bytes.split_first() {
+        Some((&ED25519, key)) => Ok((name, id, key.try_into().map_err(|_| SignerError::NotAKey)?)),
+        _ => Err(SignerError::NotAKey),
+    }
+}
+
+fn join_key(name: &str, id: [u8; 4], key: &[u8; 32]) -> String {
+    let mut bytes = Zeroizing::new(vec![ED25519]);
+    bytes.extend_from_slice(key);
+    format!("{name}+{}+{}", hex_id(id), BASE64.encode(&*bytes))
+}
+
+fn hex_id(id: [u8; 4]) -> String {
+    format!("{:08x}", u32::from_be_bytes(id))
+}
+
+/// Why a key is refused. No variant holds key material.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignerError {
+    /// The file could not be read.
+    #[error("cannot read the key")]
+    Io(#[from] io::Error),
+    /// Not one of the two text forms.
+    #[error("not a signed-note Ed25519 key")]
+    NotAKey,
+    /// The key id does not belong to the key: a character was lost or changed.
+    #[error("the key of {name} does not have the id that it says")]
+    KeyId {
+        /// The signer.
+        name: String,
+    },
+    /// Not a name of a signer.
+    #[error("`{name}` is no name for a signer: it must not be empty or have spaces or a plus sign")]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Others can read the private key.
+    #[error(
+        "a private key with mode {mode:04o}: others can read it, so make it 0600 and consider rotating it"
+    )]
+    Readable {
+        /// The mode found.
+        mode: u32,
+    },
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_private_key_survives_its_file_and_never_prints() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("build.key");
+        let signer = Signer::generate("acme/adamant/build").unwrap();
+        fs::write(&path, &*signer.to_file()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let loaded = Signer::load(&path).unwrap();
+        assert_eq!(loaded.verifier_key(), signer.verifier_key());
+        let secret = signer.to_file().trim().rsplit('+').next().unwrap().to_owned();
+        assert!(!format!("{loaded:?}").contains(&secret));
+    }
+
+    #[test]
+    fn a_private_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("build.key");
+        fs::write(&path, &*Signer::generate("a").unwrap().to_file()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = Signer::load(&path).unwrap_err();
+        assert!(refused.to_string().contains("mode 0640"), "{refused}");
+    }
+
+    #[test]
+    fn a_key_with_another_id_is_refused() {
+        let key = Signer::generate("a").unwrap().verifier_key().to_string();
+        let (name, rest) = key.split_once('+').unwrap();
+        let wrong = format!("{name}+00000000+{}", rest.split_once('+').unwrap().1);
+        assert!(matches!(wrong.parse::<VerifierKey>(), Err(SignerError::KeyId { .. })));
+        for text in ["", "a", "a+b", "a+00000000+", "a b+00000000+AQ==", &key[..key.len() - 4]] {
+            assert!(text.parse::<VerifierKey>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The folder that travels: a manifest, and the tables that it names.
+//!
+//! ```text
+//! store/
+//!   manifest               signed note; the only name that changes, by rename
+//!   manifests/<blake3>     every manifest that was ever current
+//!   tables/<blake3>.tbl    immutable, named by content; <blake3>.sub beside it
+//! ```
+//!
+//! A [`Store`] reads; a [`Home`] also issues and publishes. What a reader can rely on: whatever
+//! `manifest` names is complete and durable, because it took its name last.
+//!
+//! A file is mapped only after it was looked at: a regular file with one name, of an owner that
+//! may be trusted, that nobody else may write. What is then verified is the bytes in that map.
+
+mod error;
+mod home;
+mod judge;
+mod marks;
+mod publish;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::manifest::{FileHash, Manifest, TableLine, hex};
+use crate::note::NOTE_BYTES_MAX;
+use crate::table::{Subjects, Table};
+
+pub use error::{FileFault, StoreError};
+pub use home::{Home, load_policy, now_unix_s};
+pub use judge::{Judged, Refusal, judge};
+pub use marks::{Mark, Marks};
+pub use publish::{NewTables, Previous, Published};
+
+/// A store that is read.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A generation that is open and verified.
+#[derive(Debug)]
+pub struct Generation {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its identity.
+    pub hash: FileHash,
+    /// All tokens.
+    pub base: Table,
+    /// Who they are for.
+    pub subjects: Subjects,
+}
+
+impl Store {
+    /// The store in the folder `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Store {
+        Store { root: root.into() }
+    }
+
+    /// The store that a manifest file is of: the folder it is in, or for one of `manifests/` the
+    /// folder above.
+    pub fn of_manifest(file: &Path) -> Store {
+        let folder = file.parent().unwrap_or(Path::new("."));
+        let inside = folder.file_name().is_some_and(|name| name == "manifests");
+        let root = if inside { folder.parent().unwrap_or(Path::new("..")) } else { folder };
+        Store::at(if root.as_os_str().is_empty() { Path::new(".") } else { root })
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of the tables.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join("tables")
+    }
+
+    /// The folder of all manifests.
+    pub fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    /// The manifest that is current.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.root.join("manifest")
+    }
+
+    /// The bytes of the current manifest; `None` when there is none.
+    pub fn read_manifest(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        read_note(&self.manifest_path())
+    }
+
+    /// The bytes of a manifest that was current once.
+    pub fn read_manifest_of(&self, hash: &FileHash) -> Result<Option<Vec<u8>>, StoreError> {
+        read_note(&self.manifests().join(hex(hash)))
+    }
+
+    /// Opens all that `judged` names, and reads and verifies every byte of it.
+    pub fn open(&self, judged: &Judged) -> Result<Generation, StoreError> {
+        let [line] = &judged.manifest.tables[..] else {
+            return Err(StoreError::Overlays { found: judged.manifest.tables.len() - 1 });
+        };
+        Ok(Generation {
+            base: self.open_table(line)?,
+            subjects: self.open_subjects(line)?,
+            manifest: judged.manifest.clone(),
+            hash: judged.hash,
+        })
+    }
+
+    fn open_table(&self, line: &TableLine) -> Result<Table, StoreError> {
+        let path = self.tables().join(format!("{}.tbl", hex(&line.hash)));
+        let file = self.open_file(&path)?;
+        let failed = |source| StoreError::Table { path: path.clone(), source };
+        let table = Table::open(&file).map_err(failed)?;
+        check_identity(&path, table.bytes(), &line.hash, line.bytes)?;
+        table.verify().map_err(failed)?;
+        let found = (table.records().len() as u64, table.range());
+        if found != (line.records, line.range) {
+            return Err(StoreError::File { path, fault: FileFault::NotAsInManifest });
+        }
+        Ok(table)
+    }
+
+    fn open_subjects(&self, line: &TableLine) -> Result<Subjects, StoreError> {
+        let path = self.tables().join(format!("{}.sub", hex(&line.subjects_hash)));
+        let file = self.open_file(&path)?;
+        let failed = |source| StoreError::Table { path: path.clone(), source };
+        let subjects = Subjects::open(&file).map_err(failed)?;
+        check_identity(&path, subjects.bytes(), &line.subjects_hash, line.subjects_bytes)?;
+        subjects.verify().map_err(failed)?;
+        if subjects.len() as u64 != line.records {
+            return Err(StoreError::File { path, fault: FileFault::NotAsInManifest });
+        }
+        Ok(subjects)
+    }
+
+    /// Opens a file that is to be mapped, if nobody else can cut or overwrite it.
+    fn open_file(&self, path: &Path) -> Result<File, StoreError> {
+        let io = |source| StoreError::Io { action: "open", path: path.to_owned(), source };
+        let refused = |fault| StoreError::File { path: path.to_owned(), fault };
+        let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(i32::try_from(no_follow.bits()).expect("flags of open(2)"))
+            .open(path)
+            .map_err(io)?;
+        let facts = file.metadata().map_err(io)?;
+        if !facts.is_file() {
+            return Err(refused(FileFault::NotRegular));
+        }
+        if facts.mode() & 0o022 != 0 {
+            return Err(refused(FileFault::Writable { mode: facts.mode() & 0o7777 }));
+        }
+        if facts.nlink() != 1 {
+            return Err(refused(FileFault::Links { count: facts.nlink() }));
+        }
+        let folder_owner = fs::metadata(&self.root).map_err(io)?.uid();
+        let own = rustix::process::geteuid().as_raw();
+        if ![0, own, folder_owner].contains(&facts.uid()) {
+            return Err(refused(FileFault::Owner { uid: facts.uid() }));
+        }
+        Ok(file)
+    }
+}
+
+fn check_identity(
+    path: &Path,
+    bytes: &[u8],
+    hash: &FileHash,
+    expected: u64,
+) -> Result<(), StoreError> {
+    let fault = if bytes.len() as u64 != expected {
+        FileFault::Length { expected, actual: bytes.len() as u64 }
+    } else if blake3::hash(bytes).as_bytes() != hash {
+        FileFault::Hash
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::File { path: path.to_owned(), fault })
+}
+
+fn read_note(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let io = |source| StoreError::Io { action: "read", path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io)?,
+    };
+    let mut bytes = Vec::new();
+    // One more than is allowed, so that a larger note is seen to be larger.
+    file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    Ok(Some(bytes))
+}

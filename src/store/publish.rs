@@ -1,0 +1,196 @@
+//! Makes a generation current, in the order that a power cut at any step leaves whole: tables,
+//! subjects, the manifest under its hash, and only then the name `manifest`.
+//!
+//! Publishing compares and swaps: it succeeds only on top of the manifest that the build began
+//! with, so that two builds at once cannot lose each other's revocations.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::home::now_unix_s;
+use super::judge::Judged;
+use super::{Home, Marks, Store, StoreError};
+use crate::durable::{self, Lock, Named, NewFile};
+use crate::manifest::{EMPTY_ROOT, FileHash, Manifest, TableLine, hex};
+use crate::note::{self, Note};
+use crate::policy::Policy;
+use crate::table::Written;
+
+/// Manifests newer than one before it may be collected, and the age that it must have reached.
+const KEPT_NEWER: u64 = 8;
+const KEPT_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// What a build compares with.
+#[derive(Clone, Debug)]
+pub struct Previous {
+    /// Its manifest.
+    pub judged: Judged,
+    /// Where its tables are.
+    pub store: Store,
+}
+
+/// The files of a generation, written and not yet named.
+pub struct NewTables {
+    /// The table.
+    pub table: NewFile,
+    /// What was written of it.
+    pub table_written: Written,
+    /// The subjects file.
+    pub subjects: NewFile,
+    /// What was written of it.
+    pub subjects_written: Written,
+    /// Ledger range; 0 0 for a list.
+    pub range: (u64, u64),
+}
+
+/// What was published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its identity.
+    pub hash: FileHash,
+}
+
+impl Home {
+    /// Publishes `tables` as the generation after `previous`, if that is still the last one.
+    pub fn publish(
+        &self,
+        previous: Option<&Previous>,
+        tables: NewTables,
+    ) -> Result<Published, StoreError> {
+        let signers = self.build_signers()?;
+        let store = self.store();
+        let _lock = Lock::take(&self.state().join("publish.lock"))?;
+        durable::sweep(&store.tables())?;
+        durable::sweep(&store.manifests())?;
+        durable::sweep(store.root())?;
+        let expected = previous.map(|previous| previous.judged.hash);
+        let found = store.read_manifest()?.map(|note| *blake3::hash(&note).as_bytes());
+        // A store that has nothing yet may be built upon what `--previous` names elsewhere.
+        let elsewhere = previous.is_some_and(|p| p.store.root() != store.root());
+        if found != expected && !(elsewhere && found.is_none()) {
+            return Err(StoreError::LostRace);
+        }
+        let manifest = next_manifest(self.policy(), previous, &tables);
+        name_tables(&store, tables)?;
+        let signers: Vec<_> = signers.iter().collect();
+        let note = note::sign(&manifest.to_text(), &signers);
+        let hash = *blake3::hash(note.as_bytes()).as_bytes();
+        durable::write_new(&store.manifests(), &hex(&hash), note.as_bytes(), 0o444)?;
+        durable::write(store.root(), "manifest", note.as_bytes(), 0o444)?;
+        let keys: Vec<_> = signers.iter().map(|signer| signer.verifier_key()).collect();
+        let judged = Judged { manifest, hash, signers: keys, expired: false };
+        Marks::record(&self.state(), &judged.signers, judged.mark())?;
+        collect(&store, &judged.manifest)?;
+        Ok(Published { manifest: judged.manifest, hash })
+    }
+}
+
+fn next_manifest(policy: &Policy, previous: Option<&Previous>, tables: &NewTables) -> Manifest {
+    let before = previous.map(|previous| &previous.judged.manifest);
+    // Times never decrease, even where this host's clock does.
+    let issued = now_unix_s().max(before.map_or(0, |before| before.issued));
+    let next = before.map_or(1, |before| before.generation + 1);
+    Manifest {
+        origin: policy.origin.clone(),
+        epoch: policy.epoch,
+        generation: next.max(policy.generation_floor),
+        tables: vec![TableLine {
+            hash: tables.table_written.hash,
+            bytes: tables.table_written.bytes,
+            records: tables.table_written.records,
+            range: tables.range,
+            subjects_hash: tables.subjects_written.hash,
+            subjects_bytes: tables.subjects_written.bytes,
+        }],
+        issued,
+        expires: issued + policy.lifetime_s_max,
+        ledger: (0, EMPTY_ROOT),
+        previous: previous.map(|previous| previous.judged.hash),
+        revocations: 0,
+    }
+}
+
+fn name_tables(store: &Store, tables: NewTables) -> Result<(), StoreError> {
+    let NewTables { table, table_written, subjects, subjects_written, .. } = tables;
+    name_by_content(store, table, &table_written, "tbl")?;
+    name_by_content(store, subjects, &subjects_written, "sub")
+}
+
+/// Names a file after its bytes. A file of that name is the same file, and stays; that it really
+/// has those bytes is checked, since a damaged one would be published again.
+fn name_by_content(
+    store: &Store,
+    new: NewFile,
+    written: &Written,
+    extension: &str,
+) -> Result<(), StoreError> {
+    let name = format!("{}.{extension}", hex(&written.hash));
+    if new.name(&name, 0o440)? == Named::New {
+        return Ok(());
+    }
+    let path = store.tables().join(name);
+    let io = |source| StoreError::Io { action: "read", path: path.clone(), source };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(&path).map_err(io)?).map_err(io)?;
+    if *hasher.finalize().as_bytes() == written.hash {
+        Ok(())
+    } else {
+        Err(StoreError::DamagedInPlace { path })
+    }
+}
+
+/// Removes manifests that have [`KEPT_NEWER`] newer ones and are older than [`KEPT_AGE`], and
+/// tables that no remaining manifest names. Readers that have one mapped keep it.
+fn collect(store: &Store, current: &Manifest) -> Result<(), StoreError> {
+    let mut named = Vec::new();
+    for path in listed(&store.manifests())? {
+        let Some(manifest) = read_own(&path, &current.origin) else { continue };
+        let newer = current.generation.saturating_sub(manifest.generation);
+        if newer >= KEPT_NEWER && is_old(&path) {
+            remove(&path)?;
+        } else {
+            named.extend(manifest.tables.iter().flat_map(|table| {
+                [format!("{}.tbl", hex(&table.hash)), format!("{}.sub", hex(&table.subjects_hash))]
+            }));
+        }
+    }
+    for path in listed(&store.tables())? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_table = name.ends_with(".tbl") || name.ends_with(".sub");
+        if is_table && !named.contains(&name) && is_old(&path) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A manifest of the home's own store: it was signed here, and nothing but its names is used.
+fn read_own(path: &Path, origin: &str) -> Option<Manifest> {
+    let note = Note::parse(&fs::read(path).ok()?).ok()?;
+    Manifest::parse(note.unverified_text(), origin).ok()
+}
+
+fn listed(folder: &Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
+    let io = |source| StoreError::Io { action: "list", path: folder.to_owned(), source };
+    let entries = fs::read_dir(folder).map_err(io)?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(io)).collect()
+}
+
+fn is_old(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|facts| facts.modified());
+    let age = modified.ok().and_then(|then| SystemTime::now().duration_since(then).ok());
+    age.is_some_and(|age| age >= KEPT_AGE)
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { action: "remove", path: path.to_owned(), source: err })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,299 @@
+//! Sorts more items than fit in memory, by the first bytes of each.
+//!
+//! Items are bytes with a key in front. Keys are hashes, so the first byte of a key spreads the
+//! items evenly over 256 buckets; each bucket is then sorted on its own, in memory, several at a
+//! time. What exceeds the memory goes to one unnamed scratch file, in blocks of 64 KiB; a bucket
+//! that is still too large, which only skewed keys can bring about, is split by its next key byte
+//! in the same way. Nothing depends on how many threads there are or when a block was spilled:
+//! items come out by key, and equal keys in the order in which they went in.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+const BLOCK_BYTES: usize = 64 << 10;
+const BUCKETS: usize = 256;
+/// Length of an item, in front of it.
+const LEN_BYTES: usize = 2;
+/// With less, the blocks that are being filled would not fit.
+const MEMORY_MIN: usize = 2 * BUCKETS * BLOCK_BYTES;
+
+/// Sorts items by their keys.
+pub struct Sorter {
+    key_bytes: usize,
+    /// Key bytes that all items here have in common.
+    depth: usize,
+    memory_max: usize,
+    folder: PathBuf,
+    buckets: Vec<Bucket>,
+    /// Bytes of all blocks in memory.
+    held: usize,
+    scratch: Option<Scratch>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    blocks: Vec<Vec<u8>>,
+    /// Offset and length of each block in the scratch file; they come before those in memory.
+    spilled: Vec<(u64, usize)>,
+    bytes: usize,
+}
+
+struct Scratch {
+    file: File,
+    end: u64,
+}
+
+impl Sorter {
+    /// Sorts by the first `key_bytes` bytes of each item, within about `memory_max` bytes, and
+    /// with a scratch file in `folder` if need be.
+    pub fn new(key_bytes: usize, memory_max: usize, folder: &Path) -> Sorter {
+        Sorter::at_depth(key_bytes, 0, memory_max.max(MEMORY_MIN), folder)
+    }
+
+    fn at_depth(key_bytes: usize, depth: usize, memory_max: usize, folder: &Path) -> Sorter {
+        Sorter {
+            key_bytes,
+            depth,
+            memory_max,
+            folder: folder.to_owned(),
+            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+            held: 0,
+            scratch: None,
+        }
+    }
+
+    /// Adds an item, which is at least a key long and at most 65,535 bytes.
+    pub fn push(&mut self, item: &[u8]) -> io::Result<()> {
+        let len = u16::try_from(item.len()).expect("items are bounded by the caller");
+        let needed = LEN_BYTES + item.len();
+        let bucket = &mut self.buckets[usize::from(item[self.depth])];
+        let block = match bucket.blocks.last_mut() {
+            Some(block) if block.capacity() - block.len() >= needed => block,
+            _ => {
+                bucket.blocks.push(Vec::with_capacity(BLOCK_BYTES.max(needed)));
+                self.held += BLOCK_BYTES;
+                bucket.blocks.last_mut().expect("just pushed")
+            }
+        };
+        block.extend_from_slice(&len.to_le_bytes());
+        block.extend_from_slice(item);
+        bucket.bytes += needed;
+        if self.held > self.memory_max { self.spill() } else { Ok(()) }
+    }
+
+    /// Gives all items to `each`, sorted.
+    pub fn drain<E: From<io::Error>>(
+        mut self,
+        each: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let together = rayon::current_num_threads().max(1);
+        let share = self.memory_max / (4 * together);
+        let mut buckets = std::mem::take(&mut self.buckets).into_iter();
+        loop {
+            // Taken out, so that each group's memory is free before the next is sorted.
+            let group: Vec<Bucket> = buckets.by_ref().take(together).collect();
+            if group.is_empty() {
+                return Ok(());
+            }
+            self.drain_group(group, share, each)?;
+        }
+    }
+
+    fn drain_group<E: From<io::Error>>(
+        &self,
+        group: Vec<Bucket>,
+        share: usize,
+        each: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let is_large = |bucket: &Bucket| bucket.bytes > share && !bucket.spilled.is_empty();
+        let sorted: Vec<io::Result<Sorted>> = group
+            .par_iter()
+            .map(|bucket| {
+                if is_large(bucket) {
+                    return Ok(Sorted::default());
+                }
+                Ok(Sorted::of(self.blocks_of(bucket)?, self.key_bytes))
+            })
+            .collect();
+        for (bucket, sorted) in group.iter().zip(sorted) {
+            if is_large(bucket) {
+                self.drain_large(bucket, each)?;
+            } else {
+                sorted?.items().try_for_each(&mut *each)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits a bucket by its next key byte. Where no key byte is left all keys are equal, and the
+    /// items are in order as they are.
+    fn drain_large<E: From<io::Error>>(
+        &self,
+        bucket: &Bucket,
+        each: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let depth = self.depth + 1;
+        if depth == self.key_bytes {
+            return self.each_block(bucket, |block| items_of(block).try_for_each(&mut *each));
+        }
+        let half = (self.memory_max / 2).max(MEMORY_MIN);
+        let mut finer = Sorter::at_depth(self.key_bytes, depth, half, &self.folder);
+        self.each_block(bucket, |block| {
+            items_of(block).try_for_each(|item| finer.push(item).map_err(E::from))
+        })?;
+        finer.drain(each)
+    }
+
+    fn each_block<E: From<io::Error>>(
+        &self,
+        bucket: &Bucket,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for &(at, len) in &bucket.spilled {
+            each(&self.read_block(at, len)?)?;
+        }
+        bucket.blocks.iter().try_for_each(|block| each(block))
+    }
+
+    fn blocks_of(&self, bucket: &Bucket) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(bucket.bytes);
+        self.each_block(bucket, |block| {
+            bytes.extend_from_slice(block);
+            Ok::<_, io::Error>(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn read_block(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
+        let scratch = self.scratch.as_ref().expect("a block was spilled to it");
+        let mut block = vec![0; len];
+        scratch.file.read_exact_at(&mut block, at)?;
+        Ok(block)
+    }
+
+    /// Writes out all blocks, those of one bucket beside each other.
+    fn spill(&mut self) -> io::Result<()> {
+        if self.scratch.is_none() {
+            self.scratch = Some(Scratch { file: tempfile::tempfile_in(&self.folder)?, end: 0 });
+        }
+        let scratch = self.scratch.as_mut().expect("just made");
+        for bucket in &mut self.buckets {
+            for block in bucket.blocks.drain(..) {
+                scratch.file.write_all_at(&block, scratch.end)?;
+                bucket.spilled.push((scratch.end, block.len()));
+                scratch.end += block.len() as u64;
+            }
+        }
+        self.held = 0;
+        Ok(())
+    }
+}
+
+/// The items of a bucket, with their order.
+#[derive(Default)]
+struct Sorted {
+    bytes: Vec<u8>,
+    /// The first eight key bytes as a number, which decides nearly always, and where the item is.
+    order: Vec<(u64, u32)>,
+}
+
+impl Sorted {
+    fn of(bytes: Vec<u8>, key_bytes: usize) -> Sorted {
+        let mut order = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let item = item_at(&bytes, at);
+            let mut head = [0; 8];
+            let shown = key_bytes.min(head.len());
+            head[..shown].copy_from_slice(&item[..shown]);
+            let place = u32::try_from(at).expect("a bucket in memory is under 4 GiB");
+            order.push((u64::from_be_bytes(head), place));
+            at += LEN_BYTES + item.len();
+        }
+        let key = |at: u32| &item_at(&bytes, at as usize)[..key_bytes];
+        order.sort_unstable_by(|a, b| {
+            // The place last: equal keys stay in the order in which they came.
+            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
+        });
+        Sorted { bytes, order }
+    }
+
+    fn items(&self) -> impl Iterator<Item = &[u8]> {
+        self.order.iter().map(|&(_, at)| item_at(&self.bytes, at as usize))
+    }
+}
+
+fn items_of(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        (at < block.len()).then(|| {
+            let item = item_at(block, at);
+            at += LEN_BYTES + item.len();
+            item
+        })
+    })
+}
+
+fn item_at(bytes: &[u8], at: usize) -> &[u8] {
+    let from = at + LEN_BYTES;
+    &bytes[from..from + usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The same items through a model: a stable sort by key.
+    fn check(items: &[Vec<u8>], key_bytes: usize, memory_max: usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sorter = Sorter::at_depth(key_bytes, 0, memory_max, folder.path());
+        items.iter().for_each(|item| sorter.push(item).unwrap());
+        let mut sorted: Vec<Vec<u8>> = Vec::new();
+        sorter
+            .drain(&mut |item: &[u8]| {
+                sorted.push(item.to_vec());
+                Ok::<_, io::Error>(())
+            })
+            .unwrap();
+        let mut expected = items.to_vec();
+        expected.sort_by(|a, b| a[..key_bytes].cmp(&b[..key_bytes]));
+        assert!(sorted == expected);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "scratch has no name");
+    }
+
+    fn numbered(count: u32, key: impl Fn(u32) -> [u8; 4]) -> Vec<Vec<u8>> {
+        let item = |i: u32| [&key(i)[..], &i.to_le_bytes(), &vec![7; (i % 900) as usize]].concat();
+        (0..count).map(item).collect()
+    }
+
+    fn mixed(i: u32) -> [u8; 4] {
+        i.wrapping_mul(0x9E37_79B1).to_be_bytes()
+    }
+
+    #[test]
+    fn items_are_sorted_in_memory_and_through_a_scratch_file() {
+        check(&[], 4, MEMORY_MIN);
+        check(&numbered(1, mixed), 4, MEMORY_MIN);
+        check(&numbered(20_000, mixed), 4, 1 << 30);
+        check(&numbered(20_000, mixed), 4, 1 << 20);
+    }
+
+    /// All keys in one bucket, down to the last key byte, with so little memory that every bucket
+    /// is split.
+    #[test]
+    fn skewed_keys_are_split_until_they_fit() {
+        check(&numbered(20_000, |i| [0, 0, 0, mixed(i)[0]]), 4, 1 << 20);
+        check(&numbered(20_000, |i| [9, 9, 9, u8::from(i % 3 == 0)]), 4, 1 << 20);
+    }
+
+    #[test]
+    fn equal_keys_keep_their_order() {
+        check(&numbered(20_000, |_| [1, 2, 3, 4]), 4, 1 << 20);
+        check(&numbered(20_000, |i| [0, 0, 0, mixed(i)[0] % 4]), 4, 1 << 30);
+    }
+}
