@@ -149,6 +149,12 @@ impl<'a> RequirementRef<'a> {
         Ok(RequirementRef { kind, audience, scopes, scope_count, bytes })
     }
 
+    /// Reads [`RequirementRef::bytes`] again, which were copied out of a frame.
+    pub fn again(bytes: &'a [u8]) -> RequirementRef<'a> {
+        let mut reader = Reader::new(bytes);
+        RequirementRef::decode(&mut reader).expect("they were decoded before")
+    }
+
     /// The scopes that a token must have, all of them.
     pub fn scopes(&self) -> impl Iterator<Item = &'a [u8]> + 'a {
         let mut left = self.scopes;

@@ -1,2 +1,79 @@
-//! x
-fn main() {}
+//! The command-line tool: a table of commands, one file each.
+
+mod build;
+mod demo;
+mod exit;
+mod init;
+mod inspect;
+mod issue;
+mod output;
+mod serve;
+mod status;
+mod verify;
+mod verify_store;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Issues, builds, serves and checks API tokens.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the whole story in a minute, in a temporary folder
+    Demo(demo::Arguments),
+    /// Make a home: domain key, signer, policy, and a first, empty generation
+    Init(init::Arguments),
+    /// Issue tokens: the tokens on standard output, a list without them in a file
+    Issue(issue::Arguments),
+    /// Build a generation from a token list and publish it
+    Build(build::Arguments),
+    /// Run the daemon in the foreground
+    Serve(serve::Arguments),
+    /// Ask the daemon about a token, which is read from standard input
+    Verify(verify::Arguments),
+    /// Ask the daemon how it is
+    Status(status::Arguments),
+    /// Show what is in a table, a subjects file or a manifest
+    Inspect(inspect::Arguments),
+    /// Check every byte of a store, and who signed it
+    VerifyStore(verify_store::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(err) => {
+            let _ = err.print();
+            return ExitCode::from(if err.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let json = arguments.json;
+    let outcome = match arguments.command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments, json),
+        Command::Issue(arguments) => issue::run(&arguments, json),
+        Command::Build(arguments) => build::run(&arguments, json),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments, json),
+        Command::Status(arguments) => status::run(&arguments, json),
+        Command::Inspect(arguments) => inspect::run(&arguments, json),
+        Command::VerifyStore(arguments) => verify_store::run(&arguments, json),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(err) => {
+            eprintln!("adamant: {err:#}");
+            ExitCode::from(exit::code_of(&err))
+        }
+    }
+}

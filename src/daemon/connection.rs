@@ -1,0 +1,206 @@
+//! One connection: bytes in, frames to the batch, replies out.
+//!
+//! A client that does not read its replies is not read from: its output is bounded by what one
+//! tick may plan for it, its input by one frame.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use super::answer::{Batch, Flow};
+use super::live::Serving;
+use crate::token::ForeignAlgorithm;
+use crate::wire::{ErrorCode, cut_frame};
+
+/// Bytes read from a connection in a tick: more than a socket's buffer holds.
+pub(super) const SCRATCH_BYTES: usize = 256 << 10;
+/// Replies that a tick may plan for one connection, before its other frames wait for the next.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+/// Buffers above this are not kept for a connection that is idle.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// One connection.
+pub(super) struct Connection {
+    stream: UnixStream,
+    /// A frame that is not complete yet, or frames that had to wait.
+    input: Vec<u8>,
+    output: Vec<u8>,
+    sent: usize,
+    greeted: bool,
+    /// The foreign algorithm that the client was told in HELLO.
+    told: Option<ForeignAlgorithm>,
+    /// Close as soon as all replies are sent.
+    closing: bool,
+    /// The peer sends no more, or we do not listen any more.
+    ended: bool,
+    /// Waits in the worker's list of connections with frames left.
+    pub(super) is_listed: bool,
+    /// What epoll was asked for last.
+    pub(super) waits_to_write: bool,
+}
+
+/// What a connection needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To be told when there is more to read.
+    Read,
+    /// To be told when there is room to write.
+    Write,
+    /// A turn in the next tick: it has complete frames left.
+    Turn,
+    /// To be closed.
+    Close,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> Connection {
+        Connection {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            sent: 0,
+            greeted: false,
+            told: None,
+            closing: false,
+            ended: false,
+            is_listed: false,
+            waits_to_write: false,
+        }
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Where the replies go.
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Takes no more from the peer than what has arrived.
+    pub(super) fn stop_listening(&self) {
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Reads what is there and plans the frames that are complete.
+    pub(super) fn receive(
+        &mut self,
+        index: usize,
+        scratch: &mut Vec<u8>,
+        batch: &mut Batch,
+        serving: &Serving,
+    ) {
+        if self.has_output() || self.closing {
+            return;
+        }
+        scratch.clear();
+        match rustix::io::read(&self.stream, spare_capacity(scratch)) {
+            Ok(0) => self.ended = true,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => {
+                self.ended = true;
+                self.closing = true;
+            }
+        }
+        if self.input.is_empty() {
+            let planned = self.plan(index, scratch, batch, serving);
+            self.input.extend_from_slice(&scratch[planned..]);
+        } else {
+            self.input.extend_from_slice(scratch);
+            let input = std::mem::take(&mut self.input);
+            let planned = self.plan(index, &input, batch, serving);
+            self.input = input;
+            self.input.drain(..planned);
+        }
+        if self.ended && !self.closing && !self.has_whole_frame() {
+            self.end(index, batch);
+        }
+    }
+
+    /// Plans complete frames from the front of `bytes`, and says how many bytes they were.
+    fn plan(&mut self, index: usize, bytes: &[u8], batch: &mut Batch, serving: &Serving) -> usize {
+        let mut at = 0;
+        let mut reply_bytes = 0;
+        while !self.closing && reply_bytes < REPLY_BYTES_MAX && !batch.is_full() {
+            match cut_frame(&bytes[at..]) {
+                Ok(None) => break,
+                Ok(Some((body, taken))) => {
+                    let was_greeted = self.greeted;
+                    let planned = batch.plan(index, &mut self.greeted, body, serving);
+                    self.closing = planned.flow == Flow::Close;
+                    if self.greeted && !was_greeted {
+                        self.told = serving.domain.foreign;
+                    }
+                    reply_bytes += planned.reply_bytes;
+                    at += taken;
+                }
+                Err(err) => {
+                    batch.refuse(index, err.code(), &err.to_string());
+                    self.closing = true;
+                }
+            }
+        }
+        // Told another way to hash than is right by now, the client must say HELLO again. All
+        // that it asked so far is answered.
+        if self.greeted && self.told != serving.domain.foreign && at > 0 {
+            self.closing = true;
+        }
+        if self.closing { bytes.len() } else { at }
+    }
+
+    /// The peer is done. Half a frame is told to it, in case it still listens.
+    fn end(&mut self, index: usize, batch: &mut Batch) {
+        if !self.input.is_empty() {
+            batch.refuse(index, ErrorCode::Malformed, "the connection ended inside a frame");
+        }
+        self.closing = true;
+    }
+
+    /// Sends what there is to send and says what comes next.
+    pub(super) fn send(&mut self) -> Next {
+        while self.has_output() {
+            match send(&self.stream, &self.output[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(sent) => self.sent += sent,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Next::Write,
+                Err(_) => return Next::Close,
+            }
+        }
+        self.output.clear();
+        self.sent = 0;
+        self.forget_large_buffers();
+        if self.closing {
+            Next::Close
+        } else if self.has_whole_frame() || self.ended {
+            Next::Turn
+        } else {
+            Next::Read
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    fn has_whole_frame(&self) -> bool {
+        !matches!(cut_frame(&self.input), Ok(None))
+    }
+
+    fn forget_large_buffers(&mut self) {
+        if self.output.capacity() > KEPT_BYTES {
+            self.output = Vec::new();
+        }
+        if self.input.is_empty() && self.input.capacity() > KEPT_BYTES {
+            self.input = Vec::new();
+        }
+    }
+}
+
+/// Sockets of the data plane never block.
+pub(super) fn prepare(stream: &UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(true)
+}

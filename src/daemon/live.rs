@@ -1,0 +1,189 @@
+//! What is served right now: one pointer, swapped whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+
+use crate::policy::Stale;
+use crate::store::{Generation, Judged};
+use crate::time::TableTime;
+use crate::token::Domain;
+use crate::verdict::Verdict;
+use crate::wire::VerdictsHead;
+
+/// What answers come from. Never changed; a change is another one.
+#[derive(Debug)]
+pub struct Serving {
+    /// How this deployment hashes. Known from the policy alone, but for foreign tokens.
+    pub domain: Domain,
+    /// The manifest served now, or served last. What is `unavailable` still says how far it was.
+    pub judged: Option<Judged>,
+    /// Its tables; `None` when they may not be answered from.
+    pub generation: Option<Arc<Generation>>,
+    /// What the policy says of a manifest that has expired.
+    pub stale: Stale,
+    /// Why there is no generation, for people.
+    pub unavailable: Option<String>,
+}
+
+impl Serving {
+    /// The generation that may be answered from at that second: the served one, unless its
+    /// manifest has expired and the policy refuses that.
+    pub fn usable(&self, now: TableTime) -> Option<&Generation> {
+        let generation = self.generation.as_deref()?;
+        (!self.is_expired(now) || self.stale == Stale::ServeFlagged).then_some(generation)
+    }
+
+    /// The head of a reply at that second.
+    pub fn head(&self, now: TableTime) -> VerdictsHead {
+        let Some(judged) = &self.judged else { return VerdictsHead::default() };
+        let manifest = &judged.manifest;
+        let age_s = now.unix_s().map_or(0, |now| now - manifest.issued);
+        VerdictsHead {
+            stale: self.generation.is_some()
+                && self.is_expired(now)
+                && self.stale == Stale::ServeFlagged,
+            epoch: manifest.epoch,
+            generation: manifest.generation,
+            revocations: manifest.revocations,
+            age_s: u64::try_from(age_s).unwrap_or(0),
+        }
+    }
+
+    /// Whether the manifest has expired at that second.
+    pub fn is_expired(&self, now: TableTime) -> bool {
+        let expires = self.judged.as_ref().map(|judged| judged.manifest.expires);
+        match (expires, now.unix_s()) {
+            (Some(expires), Some(now)) => now >= expires,
+            _ => true,
+        }
+    }
+}
+
+/// Shared by the threads of a daemon.
+#[derive(Debug)]
+pub struct Live {
+    serving: ArcSwap<Serving>,
+    /// The latest second that was taken for now. In memory only: a clock that was set wrong once
+    /// does no harm after a restart.
+    clock: AtomicU32,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl Live {
+    pub(super) fn new(serving: Serving) -> Live {
+        Live {
+            serving: ArcSwap::from_pointee(serving),
+            clock: AtomicU32::new(0),
+            counters: Counters::new(),
+        }
+    }
+
+    /// What is served. Take it once for all that must come from one generation.
+    pub fn serving(&self) -> arc_swap::Guard<Arc<Serving>> {
+        self.serving.load()
+    }
+
+    pub(super) fn swap(&self, serving: Serving) -> Arc<Serving> {
+        self.serving.swap(Arc::new(serving))
+    }
+
+    /// Now: the latest of the wall clock, the manifest's `issued` and any now before. A clock that
+    /// is set back brings nothing expired or revoked to life.
+    pub(super) fn now(&self, serving: &Serving) -> TableTime {
+        let issued =
+            serving.judged.as_ref().and_then(|judged| TableTime::end(judged.manifest.issued));
+        let now = TableTime::wall_clock().max(issued.unwrap_or_default());
+        let before = self.clock.fetch_max(now.0, Ordering::Relaxed);
+        TableTime(now.0.max(before))
+    }
+}
+
+/// Counts of a daemon. Each worker adds once a batch, not once a token.
+#[derive(Debug)]
+pub struct Counters {
+    verdicts: [AtomicU64; Verdict::ALL.len()],
+    frames_refused: AtomicU64,
+    connections: AtomicU64,
+    connections_open: AtomicU64,
+    accepts_failed: AtomicU64,
+    loads: AtomicU64,
+    loads_failed: AtomicU64,
+    pub(super) started: Instant,
+    pub(super) started_unix_s: u64,
+}
+
+impl Counters {
+    fn new() -> Counters {
+        let since_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Counters {
+            verdicts: Default::default(),
+            frames_refused: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            connections_open: AtomicU64::new(0),
+            accepts_failed: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            loads_failed: AtomicU64::new(0),
+            started: Instant::now(),
+            started_unix_s: since_unix.as_secs(),
+        }
+    }
+
+    pub(super) fn verdicts(&self, counts: &[u64; Verdict::ALL.len()]) {
+        for (total, &count) in self.verdicts.iter().zip(counts) {
+            if count > 0 {
+                total.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn frame_refused(&self) {
+        self.frames_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections_open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn closed(&self) {
+        self.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn accepts_failed(&self) {
+        self.accepts_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn load(&self, succeeded: bool) {
+        let counter = if succeeded { &self.loads } else { &self.loads_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All counts, with their names.
+    pub(super) fn read(&self) -> Counts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            verdicts: std::array::from_fn(|i| get(&self.verdicts[i])),
+            frames_refused: get(&self.frames_refused),
+            connections: get(&self.connections),
+            connections_open: get(&self.connections_open),
+            accepts_failed: get(&self.accepts_failed),
+            loads: get(&self.loads),
+            loads_failed: get(&self.loads_failed),
+        }
+    }
+}
+
+/// [`Counters`] at one moment.
+pub(super) struct Counts {
+    pub(super) verdicts: [u64; Verdict::ALL.len()],
+    pub(super) frames_refused: u64,
+    pub(super) connections: u64,
+    pub(super) connections_open: u64,
+    pub(super) accepts_failed: u64,
+    pub(super) loads: u64,
+    pub(super) loads_failed: u64,
+}

@@ -1,0 +1,330 @@
+//! How a generation comes to be served, and ceases to be.
+//!
+//! One thread, one *reconsider* cell that any number of hints fill. Each time:
+//!
+//! 1. read the policy (an unreadable one keeps the last good one);
+//! 2. read the manifest and judge it: signatures, epoch, order against the marks, dates;
+//! 3. open the tables it names, and verify every byte through the map that will be served;
+//! 4. store the mark, durably;
+//! 5. swap one pointer; the old maps go to the retiring thread.
+//!
+//! A failure at any step keeps what is served. Then what is served is judged anew, under the
+//! policy as it is now: a signer that was withdrawn takes its generation with it at once.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use super::live::{Live, Serving};
+use super::watch::{Trigger, Watch};
+use super::{Config, SharedLive};
+use crate::manifest::hex;
+use crate::policy::{Policy, Stale};
+use crate::store::{
+    Generation, Judged, Marks, Refusal, Store, StoreError, judge, load_policy, now_unix_s,
+};
+use crate::token::Domain;
+
+/// Loads generations.
+pub struct Loader {
+    config: Config,
+    store: Store,
+    policy: Policy,
+    live: SharedLive,
+    /// The bytes of the manifest that is served, to judge them again.
+    note: Vec<u8>,
+    /// What was refused last, so that it is reported once.
+    refused: Option<String>,
+    retire: Sender<Arc<Generation>>,
+    hints: Receiver<()>,
+    trigger: Trigger,
+}
+
+impl Loader {
+    /// Reads the policy and loads what may be served: first what was accepted last, then what is
+    /// current. With nothing to serve there is still a loader, and [`Loader::check`] says why.
+    pub fn start(config: Config) -> Result<Loader, LoadError> {
+        let policy = load_policy(&config.policy)?;
+        let (trigger, hints) = Trigger::new();
+        let live = Arc::new(Live::new(Serving {
+            domain: policy.domain.clone(),
+            judged: None,
+            generation: None,
+            stale: policy.stale,
+            unavailable: Some("nothing was loaded yet".to_owned()),
+        }));
+        let mut loader = Loader {
+            store: Store::at(&config.store),
+            policy,
+            live,
+            note: Vec::new(),
+            refused: None,
+            retire: retire_thread()?,
+            hints,
+            trigger,
+            config,
+        };
+        loader.restore();
+        loader.reconsider();
+        Ok(loader)
+    }
+
+    /// What is served, shared.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    /// What to fill the reconsider cell with, for signal handlers and others.
+    pub fn trigger(&self) -> Trigger {
+        self.trigger.clone()
+    }
+
+    /// Why nothing can be served, if so.
+    pub fn check(&self) -> Result<(), LoadError> {
+        let serving = self.live.serving();
+        if serving.usable(self.live.now(&serving)).is_some() {
+            return Ok(());
+        }
+        let expired = serving.judged.as_ref().map(|judged| judged.manifest.expires);
+        let reason = match (&self.refused, expired) {
+            (Some(refused), _) => refused.clone(),
+            (None, Some(at)) => Refusal::Expired { at }.to_string(),
+            (None, None) => "nothing was loaded".to_owned(),
+        };
+        Err(LoadError::Nothing { reason })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes on loading on a thread of its own until the keeper is dropped.
+    pub(super) fn keep(mut self) -> std::io::Result<Keeper> {
+        let trigger = self.trigger();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().name("loader".to_owned()).spawn(move || {
+            let policy = self.config.policy.clone();
+            let _watch = Watch::start(self.store.root(), &policy, &self.trigger);
+            loop {
+                match self.hints.recv_timeout(self.config.poll) {
+                    Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
+                    break;
+                }
+                self.reconsider();
+            }
+        })?;
+        Ok(Keeper { trigger, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Loads the manifest that was accepted last, if it is still there and acceptable. What has
+    /// become current since then may be refused, and then there is something to serve.
+    fn restore(&mut self) {
+        let Ok(marks) = Marks::load(&self.config.state) else { return };
+        let now = now_unix_s();
+        let trusted: Vec<_> = self.policy.trusted(crate::policy::Role::Build, now).collect();
+        let Some(mark) = marks.highest(trusted.into_iter()) else { return };
+        let Ok(Some(note)) = self.store.read_manifest_of(&mark.hash) else { return };
+        if let Err(err) = self.load(note) {
+            tracing::info!(error = %chain(&err), "what was accepted last cannot be served any more");
+        }
+    }
+
+    fn reconsider(&mut self) {
+        self.reread_policy();
+        let loaded = match self.store.read_manifest() {
+            Ok(Some(note)) => self.load(note),
+            Ok(None) => Err(StoreError::NoManifest { path: self.store.root().to_owned() }.into()),
+            Err(err) => Err(err.into()),
+        };
+        match loaded {
+            Ok(()) => self.refused = None,
+            Err(err) => {
+                let said = chain(&err);
+                if self.refused.as_ref() != Some(&said) {
+                    self.live.counters.load(false);
+                    tracing::error!(error = %said, "manifest not accepted; what is served stays");
+                }
+                self.refused = Some(said);
+            }
+        }
+        self.judge_served();
+    }
+
+    fn reread_policy(&mut self) {
+        match load_policy(&self.config.policy) {
+            Ok(policy) if policy != self.policy => {
+                tracing::info!(epoch = policy.epoch, "the policy has changed");
+                self.policy = policy;
+            }
+            Ok(_) => {}
+            Err(err) => {
+                let error = chain(&err.into());
+                tracing::error!(error, "policy not readable; the last good one stays");
+            }
+        }
+    }
+
+    /// Makes `note` what is served, if it is not already and may be.
+    fn load(&mut self, note: Vec<u8>) -> Result<(), LoadError> {
+        if note == self.note {
+            return Ok(());
+        }
+        let marks = Marks::load(&self.config.state)?;
+        let judged = self.judge(&note, &marks)?;
+        if judged.expired && self.policy.stale == Stale::Refuse {
+            return Err(Refusal::Expired { at: judged.manifest.expires }.into());
+        }
+        let generation = self.store.open(&judged)?;
+        let domain = self.check_domain(&generation)?;
+        // Last, after every check: a mark of what cannot be served would lock the repair out.
+        Marks::record(&self.config.state, &judged.signers, judged.mark())?;
+        tracing::info!(
+            epoch = judged.manifest.epoch,
+            generation = judged.manifest.generation,
+            records = judged.manifest.tables[0].records,
+            manifest = %hex(&judged.hash),
+            "serving"
+        );
+        self.note = note;
+        self.live.counters.load(true);
+        self.swap(domain, judged, Some(Arc::new(generation)), None);
+        Ok(())
+    }
+
+    fn judge(&self, note: &[u8], marks: &Marks) -> Result<Judged, Refusal> {
+        let judged = judge(note, &self.policy, marks, now_unix_s())?;
+        // The marks may have been removed while we run; what is served is a mark as well.
+        if let Some(served) = &self.live.serving().judged {
+            let (was, is) = (&served.manifest, &judged.manifest);
+            if (is.epoch, is.generation) < (was.epoch, was.generation) {
+                let (found, mark) = (is.generation, was.generation);
+                return Err(Refusal::Rollback { found, mark });
+            }
+        }
+        Ok(judged)
+    }
+
+    fn check_domain(&self, generation: &Generation) -> Result<Domain, LoadError> {
+        let (found, ours) = (generation.base.domain(), &self.policy.domain);
+        if found.key != ours.key || found.prefix != ours.prefix {
+            return Err(LoadError::OtherDomain);
+        }
+        Ok(found.clone())
+    }
+
+    /// Judges what is served under the policy as it is now.
+    fn judge_served(&mut self) {
+        let serving = Arc::clone(&self.live.serving());
+        let Some(judged) = serving.judged.clone() else { return };
+        let marks = Marks::load(&self.config.state).unwrap_or_default();
+        let verdict = self.judge(&self.note, &marks);
+        let stale_changed = serving.stale != self.policy.stale;
+        match (verdict, &serving.generation) {
+            (Err(refusal), Some(_)) => {
+                let reason = refusal.to_string();
+                tracing::error!(reason, "what was served may not be served any more: unavailable");
+                self.note.clear();
+                self.swap(serving.domain.clone(), judged, None, Some(reason));
+            }
+            (Ok(_), Some(generation)) if stale_changed => {
+                self.swap(serving.domain.clone(), judged, Some(Arc::clone(generation)), None);
+            }
+            _ => {}
+        }
+    }
+
+    fn swap(
+        &self,
+        domain: Domain,
+        judged: Judged,
+        generation: Option<Arc<Generation>>,
+        unavailable: Option<String>,
+    ) {
+        let judged = Some(judged);
+        let stale = self.policy.stale;
+        let old = self.live.swap(Serving { domain, judged, generation, stale, unavailable });
+        if let Some(generation) = &old.generation {
+            // Unmapping gigabytes takes milliseconds, which no worker has.
+            let _ = self.retire.send(Arc::clone(generation));
+        }
+    }
+}
+
+/// Keeps the loader's thread; dropped, it ends it.
+pub(super) struct Keeper {
+    trigger: Trigger,
+    stop: Option<Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop = None;
+        self.trigger.pull();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits for the last reader of each generation that it is sent, and drops it.
+fn retire_thread() -> Result<Sender<Arc<Generation>>, LoadError> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+    let (send, receive) = mpsc::channel::<Arc<Generation>>();
+    let body = move || {
+        for generation in receive {
+            while Arc::strong_count(&generation) > 1 {
+                thread::sleep(LOOK_AGAIN);
+            }
+        }
+    };
+    thread::Builder::new().name("retire".to_owned()).spawn(body).map_err(LoadError::Thread)?;
+    Ok(send)
+}
+
+/// An error with its causes, on one line.
+fn chain(err: &LoadError) -> String {
+    let mut said = err.to_string();
+    let mut cause = std::error::Error::source(err);
+    while let Some(err) = cause {
+        said.push_str(": ");
+        said.push_str(&err.to_string());
+        cause = err.source();
+    }
+    said
+}
+
+/// Why nothing new is served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The store, the policy or the marks cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest is refused.
+    #[error("manifest refused")]
+    Refused(#[from] Refusal),
+    /// The tables are of another deployment than the policy.
+    #[error("the tables have another domain key or prefix than the policy")]
+    OtherDomain,
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// There is nothing to serve.
+    #[error("nothing to serve: {reason}")]
+    Nothing {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl LoadError {
+    /// Whether the manifest or a table is at fault, and not this host.
+    pub fn is_bad_input(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::OtherDomain | Self::Nothing { .. })
+    }
+}

@@ -1,0 +1,64 @@
+//! How the daemon is, as JSON. The keys are a contract; more may be added.
+
+use serde_json::{Map, Value, json};
+
+use super::live::{Live, Serving};
+use crate::manifest::hex;
+use crate::policy::Stale;
+use crate::time::to_rfc3339;
+use crate::verdict::Verdict;
+
+pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
+    let now = live.now(serving);
+    let usable = serving.usable(now);
+    let state = match (usable.is_some(), serving.is_expired(now)) {
+        (true, false) => "ok",
+        (true, true) => "stale",
+        (false, _) => "unavailable",
+    };
+    let counts = live.counters.read();
+    let verdicts: Map<String, Value> = Verdict::ALL
+        .iter()
+        .map(|verdict| (verdict.name().to_owned(), counts.verdicts[*verdict as usize].into()))
+        .collect();
+    let mut status = json!({
+        "state": state,
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_s": live.counters.started.elapsed().as_secs(),
+        "started": to_rfc3339(i64::try_from(live.counters.started_unix_s).unwrap_or(0)),
+        "stale_policy": if serving.stale == Stale::Refuse { "refuse" } else { "serve-flagged" },
+        "prefix": serving.domain.prefix.as_str(),
+        "verdicts": verdicts,
+        "frames_refused": counts.frames_refused,
+        "connections": counts.connections,
+        "connections_open": counts.connections_open,
+        "accepts_failed": counts.accepts_failed,
+        "loads": counts.loads,
+        "loads_failed": counts.loads_failed,
+    });
+    if state == "unavailable" {
+        status["reason"] = reason(serving).into();
+    }
+    if let Some(judged) = &serving.judged {
+        let manifest = &judged.manifest;
+        status["epoch"] = manifest.epoch.into();
+        status["generation"] = manifest.generation.into();
+        status["manifest"] = hex(&judged.hash).into();
+        status["issued"] = to_rfc3339(manifest.issued).into();
+        status["expires"] = to_rfc3339(manifest.expires).into();
+        status["records"] = manifest.tables.iter().map(|table| table.records).sum::<u64>().into();
+        status["table_bytes"] = manifest.tables.iter().map(|table| table.bytes).sum::<u64>().into();
+    }
+    status.to_string()
+}
+
+fn reason(serving: &Serving) -> String {
+    match (&serving.unavailable, &serving.judged) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(judged)) => {
+            crate::store::Refusal::Expired { at: judged.manifest.expires }.to_string()
+        }
+        (None, None) => "nothing was loaded yet".to_owned(),
+    }
+}

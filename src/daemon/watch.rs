@@ -1,0 +1,57 @@
+//! Hints that something may have changed. Only hints: what they say is not believed.
+//!
+//! inotify follows the inode, so folders are watched and not files; its events are not looked at,
+//! since a queue that overflowed reports no paths; and a slow poll finds what no event told.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+
+/// Fills the reconsider cell. A full cell stays full: one look sees all changes before it.
+#[derive(Clone, Debug)]
+pub struct Trigger(SyncSender<()>);
+
+impl Trigger {
+    pub(super) fn new() -> (Trigger, Receiver<()>) {
+        let (send, receive) = sync_channel(1);
+        (Trigger(send), receive)
+    }
+
+    /// Asks for a look at store and policy, soon.
+    pub fn pull(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Watches the folders of manifest and policy while it lives.
+pub(super) struct Watch {
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    /// Where watching is not to be had, the poll remains.
+    pub(super) fn start(store: &Path, policy: &Path, trigger: &Trigger) -> Watch {
+        match watch(store, policy, trigger.clone()) {
+            Ok(watcher) => Watch { _watcher: Some(watcher) },
+            Err(err) => {
+                tracing::warn!(error = %err, "cannot watch the store; relying on the poll");
+                Watch { _watcher: None }
+            }
+        }
+    }
+}
+
+fn watch(store: &Path, policy: &Path, trigger: Trigger) -> notify::Result<RecommendedWatcher> {
+    let heard = move |event: notify::Result<Event>| {
+        // Looking at the files is an event too, and would be a reason to look again.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            trigger.pull();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(heard)?;
+    watcher.watch(store, RecursiveMode::NonRecursive)?;
+    let folder = policy.parent().filter(|folder| !folder.as_os_str().is_empty());
+    watcher.watch(folder.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

@@ -1,0 +1,30 @@
+//! `adamant serve --home H`: the daemon in the foreground, for a first try.
+
+use std::path::PathBuf;
+
+use adamant::client::DEFAULT_SOCKET;
+use adamant::daemon::{Config, Options, serve};
+
+use crate::exit;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The home
+    #[arg(long, env = "ADAMANT_HOME")]
+    home: PathBuf,
+    /// Where to listen
+    #[arg(long, env = "ADAMANT_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Listen at once, and answer `unavailable` until there is something to serve
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let home = &arguments.home;
+    let config = Config::new(home.join("store"), home.join("policy.toml"), home.join("state"));
+    let options = Options { socket: arguments.socket.clone(), wait: arguments.wait };
+    serve(config, &options)?;
+    Ok(exit::OK)
+}
