@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adamant::client::DEFAULT_SOCKET;
-use adamant::daemon::{Config, Options, serve};
+use adamant::daemon::{Config, Options, init_log, serve};
 use clap::Parser;
 
 /// Answers which API tokens are valid, over a Unix socket, from a signed table.
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if err.use_stderr() { 64 } else { 0 });
         }
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    init_log();
     let options = Options { socket: arguments.socket.clone(), wait: arguments.wait };
     match serve(arguments.config(), &options) {
         Ok(()) => ExitCode::SUCCESS,

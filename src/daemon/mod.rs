@@ -33,7 +33,7 @@ use tokio::net::UnixListener;
 
 pub use live::{Live, Serving};
 pub use loader::{LoadError, Loader};
-pub use serve::{Options, ServeError, serve};
+pub use serve::{Options, ServeError, init_log, serve};
 pub use watch::Trigger;
 
 use worker::Workers;

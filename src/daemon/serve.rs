@@ -1,7 +1,7 @@
 //! A daemon as a process: the socket, the signals, the runtime. What both programs start.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,19 @@ pub fn serve(config: Config, options: &Options) -> Result<(), ServeError> {
     });
     drop(bound);
     served.map_err(ServeError::Run)
+}
+
+/// Log lines on standard error, in colour where that is a terminal. `ADAMANT_LOG` sets the least
+/// level: error, warn, info (when it is not set), debug.
+pub fn init_log() {
+    let level = std::env::var("ADAMANT_LOG").ok().and_then(|level| level.parse().ok());
+    let is_plain = !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(!is_plain)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_target(false)
+        .init();
 }
 
 /// Removes the socket's name when the daemon ends, so that clients are told so at once.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use adamant::client::DEFAULT_SOCKET;
-use adamant::daemon::{Config, Options, serve};
+use adamant::daemon::{Config, Options, init_log, serve};
 
 use crate::exit;
 
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    init_log();
     let home = &arguments.home;
     let config = Config::new(home.join("store"), home.join("policy.toml"), home.join("state"));
     let options = Options { socket: arguments.socket.clone(), wait: arguments.wait };
