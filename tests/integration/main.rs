@@ -1,1 +1,7 @@
-//! x
+//! The real programs, over real sockets, in temporary folders.
+
+#![allow(clippy::unwrap_used)]
+
+mod list;
+mod support;
+mod tour;

@@ -1,0 +1,263 @@
+//! Runs the real programs, and looks at what they say.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adamant::client::Client;
+use serde_json::Value;
+
+/// Far longer than anything takes, even on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program that has ended.
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `adamant` with `input` on standard input.
+pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Ran {
+    run_with(arguments, input, &[])
+}
+
+/// As [`run`], with environment variables.
+pub(crate) fn run_with(arguments: &[&str], input: &[u8], environment: &[(&str, &str)]) -> Ran {
+    let mut child = clean(env!("CARGO_BIN_EXE_adamant"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A program that refuses its input may end before it has read it.
+    let feeding = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    feeding.join().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn clean(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("ADAMANT_HOME").env_remove("ADAMANT_SOCKET").env_remove("ADAMANT_LOG");
+    command
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn expect_code(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_error(&self, part: &str) {
+        assert!(self.stderr.contains(part), "no `{part}` in\n{}", self.stderr);
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// Looks again until `holds` does.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        // Because there is nothing to wait on: what is looked for happens in another process.
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A home in a temporary folder.
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    /// A new home of the prefix `acme`.
+    pub(crate) fn new() -> Home {
+        let home = Home { folder: tempfile::tempdir().unwrap() };
+        run(&["init", home.text(), "--prefix", "acme"], b"").expect_code(0);
+        home
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path().join("store")
+    }
+
+    pub(crate) fn policy(&self) -> PathBuf {
+        self.path().join("policy.toml")
+    }
+
+    pub(crate) fn text(&self) -> &'static str {
+        // Leaked on purpose: a test has a few of them, and their borrows would be everywhere.
+        Box::leak(self.path().into_os_string().into_string().unwrap().into_boxed_str())
+    }
+
+    /// Issues tokens into `list.ndjson` beside the home.
+    pub(crate) fn issue(&self, count: usize) -> Vec<String> {
+        let list = self.list();
+        let count = count.to_string();
+        let issued = run(
+            &[
+                "issue",
+                "--home",
+                self.text(),
+                "--kind",
+                "live",
+                "--subject",
+                "customer-42",
+                "--scope",
+                "orders:read",
+                "--expires",
+                "90d",
+                "--count",
+                &count,
+                "--list",
+                list.to_str().unwrap(),
+            ],
+            b"",
+        );
+        issued.expect_code(0).stdout.lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn list(&self) -> PathBuf {
+        self.folder.path().join("list.ndjson")
+    }
+
+    /// Builds from `list.ndjson` and gives what `build --json` says.
+    pub(crate) fn build(&self) -> Value {
+        let list = fs::read(self.list()).unwrap();
+        self.build_from(&list, &[]).expect_code(0).json()
+    }
+
+    pub(crate) fn build_from(&self, list: &[u8], options: &[&str]) -> Ran {
+        let mut arguments = vec!["build", "--json", "--home", self.text(), "--from", "-"];
+        arguments.extend(options);
+        run(&arguments, list)
+    }
+
+    /// Copies the whole home, and so makes a second publisher with the same keys.
+    pub(crate) fn copy(&self) -> Home {
+        let copy = Home { folder: tempfile::tempdir().unwrap() };
+        let copied = Command::new("cp").arg("-a").arg(self.path()).arg(copy.path()).status();
+        assert!(copied.unwrap().success());
+        copy
+    }
+}
+
+/// A daemon, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// `adamant serve` on a home, listening.
+    pub(crate) fn start(home: &Path) -> Server {
+        let server = Server::spawn(home, &[]);
+        server.wait_until_listening();
+        server
+    }
+
+    /// `adamantd` on a home, perhaps still starting.
+    pub(crate) fn spawn(home: &Path, options: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
+        let child = clean(env!("CARGO_BIN_EXE_adamantd"))
+            .arg("--home")
+            .arg(home)
+            .arg("--socket")
+            .arg(&socket)
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Server { child, socket, log, _folder: folder }
+    }
+
+    pub(crate) fn wait_until_listening(&self) {
+        eventually("the daemon listens", || Client::connect(&self.socket).is_ok());
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::with_timeout(&self.socket, PATIENCE).unwrap()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.client().status().unwrap()).unwrap()
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.status()["generation"].as_u64().unwrap()
+    }
+
+    pub(crate) fn wait_for_generation(&self, generation: u64) {
+        let what = format!("generation {generation} is served");
+        eventually(&what, || self.generation() == generation);
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end and gives its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the daemon ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,95 @@
+//! The README's tour, word for word.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+/// Between the outputs of two blocks. No command of the tour prints it.
+const BLOCK_END: &str = "== end of block ==";
+
+/// Runs every `sh tour` block of the README in one shell, and compares what it prints with the
+/// `text` block after it, in which `...` stands for anything on that line.
+#[test]
+fn the_tour_runs_word_for_word() {
+    let blocks = tour();
+    assert!(blocks.len() >= 8, "the README has a tour");
+    let folder = tempfile::tempdir().unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_adamant")).parent().unwrap();
+    fs::create_dir(folder.path().join("target")).unwrap();
+    symlink(programs, folder.path().join("target/release")).unwrap();
+    let mut script = "set -euo pipefail\n".to_owned();
+    for (commands, _) in &blocks {
+        script.push_str(&format!("{commands}\necho '{BLOCK_END}'\n"));
+    }
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .env_remove("ADAMANT_HOME")
+        .env_remove("ADAMANT_SOCKET")
+        .output()
+        .unwrap();
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    let outputs: Vec<&str> = said.split(&format!("{BLOCK_END}\n")).collect();
+    for ((commands, expected), found) in blocks.iter().zip(&outputs) {
+        assert_lines_match(expected, found, commands);
+    }
+    assert!(output.status.success(), "{said}\n{errors}");
+    assert_eq!(outputs.len(), blocks.len() + 1, "{errors}");
+}
+
+/// Commands and the output that is expected of them.
+fn tour() -> Vec<(String, String)> {
+    let readme = include_str!("../../README.md");
+    let mut blocks: Vec<(String, String)> = Vec::new();
+    for fence in readme.split("\n```").collect::<Vec<_>>().chunks(2) {
+        let [_, block] = fence else { continue };
+        let (language, body) = block.split_once('\n').unwrap();
+        if language == "sh tour" {
+            blocks.push((body.to_owned(), String::new()));
+            continue;
+        }
+        let Some((_, expected)) = blocks.last_mut() else { continue };
+        if language != "text" || !expected.is_empty() {
+            // Past the tour.
+            break;
+        }
+        *expected = body.to_owned();
+    }
+    blocks
+}
+
+fn assert_lines_match(expected: &str, found: &str, commands: &str) {
+    let (expected, found): (Vec<&str>, Vec<&str>) =
+        (expected.trim_end().lines().collect(), found.trim_end().lines().collect());
+    assert_eq!(
+        expected.len(),
+        found.len(),
+        "after\n{commands}\nexpected {expected:#?}\nfound {found:#?}"
+    );
+    for (expected, found) in expected.iter().zip(&found) {
+        assert!(
+            matches(expected, found),
+            "after\n{commands}\nexpected {expected}\nfound    {found}"
+        );
+    }
+}
+
+fn matches(pattern: &str, line: &str) -> bool {
+    let mut parts = pattern.split("...");
+    let first = parts.next().unwrap();
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
