@@ -106,11 +106,9 @@ impl Loader {
         let thread = thread::Builder::new().name("loader".to_owned()).spawn(move || {
             let policy = self.config.policy.clone();
             let _watch = Watch::start(self.store.root(), &policy, &self.trigger);
-            loop {
-                match self.hints.recv_timeout(self.config.poll) {
-                    Ok(()) | Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+            while let Ok(()) | Err(RecvTimeoutError::Timeout) =
+                self.hints.recv_timeout(self.config.poll)
+            {
                 if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
                     break;
                 }

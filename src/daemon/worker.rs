@@ -110,7 +110,8 @@ impl Handle {
     }
 
     fn wake(&self) -> io::Result<()> {
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes())?;
+        // Any number but 0 wakes, so the order of its bytes does not matter.
+        rustix::io::write(&self.wake, &[1; size_of::<u64>()])?;
         Ok(())
     }
 }

@@ -18,7 +18,11 @@ use crate::token::Digest;
 /// of 10 ns each. A power of two, so that a slot is a mask.
 const AHEAD: usize = 16;
 
-const _: () = assert!(AHEAD.is_power_of_two() && LINE_TAGS <= u32::BITS as usize);
+/// [`LINE_TAGS`], as ranks are counted.
+const TAGGED_MAX: u32 = 29;
+
+const _: () = assert!(AHEAD.is_power_of_two());
+const _: () = assert!(TAGGED_MAX as usize == LINE_TAGS && TAGGED_MAX <= u32::BITS);
 
 /// A record and its place in the table.
 #[derive(Clone, Copy)]
@@ -121,11 +125,10 @@ impl<'a> Parts<'a> {
             }
             tagged &= tagged - 1;
         }
-        let past_tags = LINE_TAGS as u32;
-        if count <= past_tags {
+        if count <= TAGGED_MAX {
             return None;
         }
-        self.search(digest, rank.checked_add(past_tags)?, count - past_tags)
+        self.search(digest, rank.checked_add(TAGGED_MAX)?, count - TAGGED_MAX)
     }
 
     /// The rest of a bucket that outgrew its tags.

@@ -51,10 +51,10 @@ impl Table {
         let (offsets, bytes) = self.grant_columns();
         let mut end = 0;
         let mut last: &[u8] = &[];
-        for number in 0..self.places.grants {
+        for (number, begins) in offsets.iter().enumerate().take(self.places.grants) {
             let known = u32::try_from(number).ok().and_then(|number| self.grant_bytes(number));
             let grant = known.ok_or(wrong(number, "its offsets are out of order"))?;
-            if offsets[number].get() as usize != end {
+            if begins.get() as usize != end {
                 return Err(wrong(number, "it does not begin where the one before ends"));
             }
             if Grant::decode(grant).is_err() {

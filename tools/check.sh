@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# All checks, or those that are named: fmt clippy tests benches doc
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+fmt() { cargo fmt --all --check; }
+
+clippy() {
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    # The features that users take alone.
+    cargo clippy -p adamant --lib --no-default-features --features client --locked -- -D warnings
+    cargo clippy -p adamant --lib --no-default-features --features store --locked -- -D warnings
+}
+
+tests() { cargo test --workspace --locked; }
+
+benches() { cargo test --workspace --benches --locked; }
+
+doc() { RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked; }
+
+stages=("$@")
+[ $# -gt 0 ] || stages=(fmt clippy tests benches doc)
+for stage in "${stages[@]}"; do
+    case $stage in
+        fmt | clippy | tests | benches | doc) ;;
+        *) echo "check.sh: no stage '$stage' (fmt clippy tests benches doc)" >&2; exit 64 ;;
+    esac
+done
+for stage in "${stages[@]}"; do
+    began=$SECONDS
+    printf '== %s\n' "$stage"
+    "$stage"
+    printf '== %s: %d s\n' "$stage" $((SECONDS - began))
+done
