@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frames;
 mod list;
 mod support;
 mod tour;
