@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attacks;
+mod damage;
 mod frames;
 mod list;
 mod support;
