@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
 
 /// Exits 0 when the daemon answers from a generation, 69 when it answers `unavailable`.
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
-    let text = Client::with_timeout(&arguments.socket, TIMEOUT)?.status()?;
+    let asked = Client::with_timeout(&arguments.socket, TIMEOUT).and_then(|mut c| c.status());
+    let text = asked.with_context(|| format!("cannot ask {}", arguments.socket.display()))?;
     let status: Value = serde_json::from_str(&text).context("the daemon's status is not JSON")?;
     if json {
         println!("{status}")

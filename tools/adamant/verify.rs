@@ -11,6 +11,7 @@ use adamant::claims::Requirement;
 use adamant::client::{Answer, Client, DEFAULT_SOCKET, Evidence};
 use adamant::time::to_rfc3339;
 use adamant::token::TEXT_BYTES_MAX;
+use anyhow::Context;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -50,7 +51,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         audience: arguments.audience.clone(),
         scopes: arguments.scope.clone(),
     };
-    let mut client = Client::with_timeout(&arguments.socket, TIMEOUT)?;
+    let mut client = Client::with_timeout(&arguments.socket, TIMEOUT)
+        .with_context(|| format!("cannot ask {}", arguments.socket.display()))?;
     let answer = client.verify_with_claims(token.trim_ascii_end(), &need)?;
     if json {
         print_json(&answer)?
