@@ -22,7 +22,8 @@ use super::{Config, SharedLive};
 use crate::manifest::hex;
 use crate::policy::{Policy, Stale};
 use crate::store::{
-    Generation, Judged, Marks, Refusal, Store, StoreError, judge, load_policy, now_unix_s,
+    Generation, Judged, Marks, Refusal, Store, StoreError, judge, judge_again, load_policy,
+    now_unix_s,
 };
 use crate::token::Domain;
 
@@ -219,7 +220,7 @@ impl Loader {
         let serving = Arc::clone(&self.live.serving());
         let Some(judged) = serving.judged.clone() else { return };
         let marks = Marks::load(&self.config.state).unwrap_or_default();
-        let verdict = self.judge(&self.note, &marks);
+        let verdict = judge_again(&self.note, &self.policy, &marks, now_unix_s());
         let stale_changed = serving.stale != self.policy.stale;
         match (verdict, &serving.generation) {
             (Err(refusal), Some(_)) => {

@@ -36,8 +36,21 @@ impl Judged {
     }
 }
 
-/// Judges the bytes of a manifest.
+/// Judges the bytes of a manifest that is to be served, or built upon.
 pub fn judge(
+    note: &[u8],
+    policy: &Policy,
+    marks: &Marks,
+    now_unix_s: i64,
+) -> Result<Judged, Refusal> {
+    let judged = judge_again(note, policy, marks, now_unix_s)?;
+    check_marks(&judged, policy, marks, now_unix_s)?;
+    Ok(judged)
+}
+
+/// Judges what was accepted before, under the policy as it is now. The marks say nothing against
+/// it: on the host that publishes they may already be those of its successor.
+pub fn judge_again(
     note: &[u8],
     policy: &Policy,
     marks: &Marks,
@@ -50,7 +63,13 @@ pub fn judge(
     let (text, signers) = note.verify(trusted)?;
     let signers: Vec<VerifierKey> = signers.into_iter().cloned().collect();
     let manifest = Manifest::parse(text, &policy.origin)?;
-    check_order(&manifest, &hash, policy, marks, now_unix_s)?;
+    let (epoch, generation) = (manifest.epoch, manifest.generation);
+    if epoch != policy.epoch {
+        return Err(Refusal::Epoch { found: epoch, policy: policy.epoch });
+    }
+    if generation < policy.generation_floor {
+        return Err(Refusal::Floor { found: generation, floor: policy.generation_floor });
+    }
     let ahead_s = manifest.issued - now_unix_s;
     if ahead_s > AHEAD_S_MAX {
         return Err(Refusal::FromTheFuture { issued: manifest.issued, ahead_s });
@@ -76,26 +95,21 @@ fn check_policy(policy: &Policy, marks: &Marks) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_order(
-    manifest: &Manifest,
-    hash: &FileHash,
+/// Not older than the highest mark of all signers that are trusted now, and of its number the one
+/// that was accepted.
+fn check_marks(
+    judged: &Judged,
     policy: &Policy,
     marks: &Marks,
     now_unix_s: i64,
 ) -> Result<(), Refusal> {
-    let Manifest { epoch, generation, .. } = *manifest;
-    if epoch != policy.epoch {
-        return Err(Refusal::Epoch { found: epoch, policy: policy.epoch });
-    }
-    if generation < policy.generation_floor {
-        return Err(Refusal::Floor { found: generation, floor: policy.generation_floor });
-    }
     let trusted: Vec<&VerifierKey> = policy.trusted(Role::Build, now_unix_s).collect();
     let Some(mark) = marks.highest(trusted.into_iter()) else { return Ok(()) };
+    let Manifest { epoch, generation, .. } = judged.manifest;
     if (epoch, generation) < (mark.epoch, mark.generation) {
         return Err(Refusal::Rollback { found: generation, mark: mark.generation });
     }
-    if (epoch, generation) == (mark.epoch, mark.generation) && *hash != mark.hash {
+    if (epoch, generation) == (mark.epoch, mark.generation) && judged.hash != mark.hash {
         return Err(Refusal::Replaced { generation, accepted: hex(&mark.hash) });
     }
     Ok(())

@@ -30,7 +30,7 @@ use crate::table::{Subjects, Table};
 
 pub use error::{FileFault, StoreError};
 pub use home::{Home, load_policy, now_unix_s};
-pub use judge::{Judged, Refusal, judge};
+pub use judge::{Judged, Refusal, judge, judge_again};
 pub use marks::{Mark, Marks};
 pub use publish::{NewTables, Previous, Published};
 

@@ -197,7 +197,7 @@ fn an_expired_generation_is_unavailable_or_flagged_as_the_policy_says() {
     let setting = Setting::new();
     setting.place_signed(|manifest| {
         manifest.issued = now_unix_s() - 60;
-        manifest.expires = now_unix_s() + 2;
+        manifest.expires = now_unix_s() + 10;
     });
     setting.server.wait_for_generation(3);
     let unavailable = |setting: &Setting| {

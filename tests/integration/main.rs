@@ -8,4 +8,5 @@ mod damage;
 mod frames;
 mod list;
 mod support;
+mod swap;
 mod tour;
