@@ -221,3 +221,7 @@ fn check_places(header: &Header, file_bytes: usize) -> Result<Places, TableError
     let (from, to) = (header.from.get(), header.to.get());
     Ok(Places { buckets: header.buckets.get(), grants, from, to, sections })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
