@@ -119,7 +119,7 @@ impl Home {
         Ok(Previous { judged: self.judge(&note, file)?, store: Store::of_manifest(file) })
     }
 
-    fn judge(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
+    pub(super) fn judge(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
         let marks = Marks::load(&self.state())?;
         let refused = |source| StoreError::Refused { path: path.to_owned(), source };
         judge(note, &self.policy, &marks, now_unix_s()).map_err(refused)

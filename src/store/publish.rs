@@ -75,14 +75,14 @@ impl Home {
             return Err(StoreError::LostRace);
         }
         let manifest = next_manifest(self.policy(), previous, &tables);
-        name_tables(&store, tables)?;
         let signers: Vec<_> = signers.iter().collect();
         let note = note::sign(&manifest.to_text(), &signers);
-        let hash = *blake3::hash(note.as_bytes()).as_bytes();
+        // As every host will judge it: what they would refuse is not published.
+        let judged = self.judge(note.as_bytes(), &store.manifest_path())?;
+        let hash = judged.hash;
+        name_tables(&store, tables)?;
         durable::write_new(&store.manifests(), &hex(&hash), note.as_bytes(), 0o444)?;
         durable::write(store.root(), "manifest", note.as_bytes(), 0o444)?;
-        let keys: Vec<_> = signers.iter().map(|signer| signer.verifier_key()).collect();
-        let judged = Judged { manifest, hash, signers: keys, expired: false };
         Marks::record(&self.state(), &judged.signers, judged.mark())?;
         collect(&store, &judged.manifest)?;
         Ok(Published { manifest: judged.manifest, hash })

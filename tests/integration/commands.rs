@@ -42,6 +42,10 @@ fn build_says_what_it_needs() {
     home.build_from(&list, &["--first"]).expect_code(64).expect_error("drop --first");
     fs::remove_file(home.store().join("manifest")).unwrap();
     home.build_from(&list, &[]).expect_code(66).expect_error("--previous FILE, or --first");
+    // Its own mark says that there was a generation 1: another one would be refused everywhere.
+    let refused = home.build_from(&list, &["--first"]).expect_code(65);
+    refused.expect_error("generation 1 was accepted as manifest");
+    assert!(!home.store().join("manifest").exists());
 }
 
 /// A list cut short would kill many tokens: it asks for consent.

@@ -6,6 +6,7 @@ mod attacks;
 mod commands;
 mod damage;
 mod frames;
+mod golden;
 mod list;
 mod support;
 mod swap;

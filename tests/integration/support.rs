@@ -78,7 +78,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        // Because there is nothing to wait on: what is looked for happens in another process.
+        // Polled, because what is looked for happens in another process and tells nobody.
         thread::sleep(Duration::from_millis(2));
     }
 }

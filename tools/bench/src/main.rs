@@ -1,0 +1,90 @@
+//! Figures of Adamant, each beside a floor or a peer measured in the same run.
+//!
+//! A figure alone says little: machines differ, and virtual ones differ from hour to hour. So the
+//! floor comes first (one random cache line, one bare ping-pong over a socket), rounds of all
+//! sides alternate, and what is printed is the median of the rounds with their spread.
+
+mod floors;
+mod index;
+mod machine;
+mod prefetch;
+mod report;
+mod socket;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Small sizes and few rounds: shows that it runs, and no more
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Records of the tables; 1,000,000 and 10,000,000 when nothing is said
+    #[arg(long, global = true)]
+    records: Vec<usize>,
+    /// Write all figures as JSON
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What the machine allows: a random line, a ping-pong over a socket
+    Floors,
+    /// Look-ups through the library, over the floor and beside a binary search
+    Index,
+    /// Questions to a daemon over its socket
+    Socket,
+    /// All of them
+    All,
+}
+
+/// What every measurement needs to know.
+struct Settings {
+    records: Vec<usize>,
+    rounds: usize,
+    /// Look-ups of one round.
+    lookups: usize,
+    /// Questions of one round, one at a time.
+    questions: usize,
+}
+
+impl Settings {
+    fn of(arguments: &Arguments) -> Settings {
+        let records = match (arguments.records.is_empty(), arguments.quick) {
+            (false, _) => arguments.records.clone(),
+            (true, true) => vec![20_000],
+            (true, false) => vec![1_000_000, 10_000_000],
+        };
+        if arguments.quick {
+            return Settings { records, rounds: 3, lookups: 20_000, questions: 300 };
+        }
+        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000 }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let settings = Settings::of(&arguments);
+    let mut report = Report::begin(machine::describe());
+    match arguments.command {
+        Command::Floors => floors::run(&settings, &mut report)?,
+        Command::Index => index::run(&settings, &mut report)?,
+        Command::Socket => socket::run(&settings, &mut report)?,
+        Command::All => {
+            floors::run(&settings, &mut report)?;
+            index::run(&settings, &mut report)?;
+            socket::run(&settings, &mut report)?;
+        }
+    }
+    if let Some(path) = &arguments.json {
+        report.write(path)?;
+    }
+    Ok(())
+}
