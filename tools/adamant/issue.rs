@@ -3,7 +3,7 @@
 //! The list holds digests and claims, never a token. It is on the disk before the first token is
 //! printed, so no token that somebody holds can be missing from it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use adamant::store::{Home, now_unix_s};
 use adamant::time::{from_rfc3339, to_rfc3339};
 use adamant::token::{Kind, Token};
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::exit;
 
@@ -45,6 +45,10 @@ pub(crate) struct Arguments {
     list: PathBuf,
 }
 
+/// Tokens that are minted, listed and printed at once: enough that the fsync costs nothing beside
+/// them, and few enough to hold.
+const CHUNK: u64 = 100_000;
+
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let home = Home::open(&arguments.home)?;
     let usage = |err: &dyn std::fmt::Display| exit::Usage(err.to_string());
@@ -52,50 +56,55 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         .map_err(|err| usage(&err))?;
     claims::check_subject(&arguments.subject).map_err(|err| usage(&err))?;
     let expires = arguments.expires.as_deref().map(parse_expiry).transpose()?;
-    let tokens = mint(&home, arguments)?;
-    write_list(&home, arguments, &grant, expires, &tokens)
-        .with_context(|| format!("cannot write {}", arguments.list.display()))?;
-    print(&tokens, json)?;
+    let claims = claims_json(arguments, &grant, expires);
+    let failed = || format!("cannot write {}", arguments.list.display());
+    let list = OpenOptions::new().create(true).append(true).mode(0o600).open(&arguments.list);
+    let list = list.with_context(failed)?;
+    let mut left = arguments.count;
+    while left > 0 {
+        let tokens = mint(&home, arguments.kind, left.min(CHUNK))?;
+        write_list(&list, &home, &claims, &tokens).with_context(failed)?;
+        print(&tokens, json)?;
+        left -= tokens.len() as u64;
+    }
     Ok(exit::OK)
 }
 
-fn mint(home: &Home, arguments: &Arguments) -> anyhow::Result<Vec<Token>> {
+fn mint(home: &Home, kind: Kind, count: u64) -> anyhow::Result<Vec<Token>> {
     let prefix = home.policy().domain.prefix;
-    let minted = (0..arguments.count).map(|_| Token::mint(prefix, arguments.kind));
+    let minted = (0..count).map(|_| Token::mint(prefix, kind));
     minted.collect::<Result<_, _>>().context("the operating system has no randomness to give")
 }
 
-fn write_list(
-    home: &Home,
-    arguments: &Arguments,
-    grant: &Grant,
-    expires: Option<i64>,
-    tokens: &[Token],
-) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&arguments.list)?;
+/// What all lines have in common.
+fn claims_json(arguments: &Arguments, grant: &Grant, expires: Option<i64>) -> Value {
+    let mut line = json!({ "kind": grant.kind.as_str() });
+    if !arguments.subject.is_empty() {
+        line["subject"] = arguments.subject.as_str().into();
+    }
+    if !grant.audience.is_empty() {
+        line["audience"] = grant.audience.as_str().into();
+    }
+    if !grant.scopes.is_empty() {
+        line["scopes"] = grant.scopes.clone().into();
+    }
+    if let Some(expires) = expires {
+        line["expires"] = to_rfc3339(expires).into();
+    }
+    line
+}
+
+fn write_list(file: &File, home: &Home, claims: &Value, tokens: &[Token]) -> io::Result<()> {
     let mut list = BufWriter::with_capacity(1 << 20, file);
+    let mut line = claims.clone();
     for token in tokens {
         let digest = token.digest(&home.policy().domain.key);
-        let mut line = json!({
-            "digest": adamant::manifest::hex(&digest),
-            "id": token.id().to_string(),
-            "kind": grant.kind.as_str(),
-        });
-        if !arguments.subject.is_empty() {
-            line["subject"] = arguments.subject.as_str().into();
-        }
-        if !grant.audience.is_empty() {
-            line["audience"] = grant.audience.as_str().into();
-        }
-        if !grant.scopes.is_empty() {
-            line["scopes"] = grant.scopes.clone().into();
-        }
-        if let Some(expires) = expires {
-            line["expires"] = to_rfc3339(expires).into();
-        }
+        line["digest"] = adamant::manifest::hex(&digest).into();
+        line["id"] = token.id().to_string().into();
         writeln!(list, "{line}")?;
     }
-    list.into_inner()?.sync_all()
+    list.flush()?;
+    file.sync_all()
 }
 
 fn print(tokens: &[Token], json: bool) -> io::Result<()> {
