@@ -29,6 +29,7 @@ pub struct Options {
 /// Serves in the foreground until SIGTERM or SIGINT, and then drains. SIGHUP makes it look at
 /// store and policy at once. A second SIGTERM or SIGINT ends it without draining.
 pub fn serve(config: Config, options: &Options) -> Result<(), ServeError> {
+    abort_on_panic();
     let loader = Loader::start(config)?;
     if let Err(err) = loader.check() {
         if !options.wait {
@@ -66,6 +67,16 @@ pub fn init_log() {
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
         .with_target(false)
         .init();
+}
+
+/// A thread that panicked has a fault of ours, and its connections hang: end, and be started anew
+/// by whoever looks after the daemon.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Removes the socket's name when the daemon ends, so that clients are told so at once.
