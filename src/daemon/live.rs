@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::policy::Stale;
 use crate::store::{Generation, Judged};
@@ -69,6 +69,8 @@ pub struct Live {
     /// The latest second that was taken for now. In memory only: a clock that was set wrong once
     /// does no harm after a restart.
     clock: AtomicU32,
+    /// Why what is current is not what is served, if so.
+    pub(super) refused: ArcSwapOption<String>,
     /// What was counted.
     pub counters: Counters,
 }
@@ -78,6 +80,7 @@ impl Live {
         Live {
             serving: ArcSwap::from_pointee(serving),
             clock: AtomicU32::new(0),
+            refused: ArcSwapOption::empty(),
             counters: Counters::new(),
         }
     }

@@ -35,8 +35,6 @@ pub struct Loader {
     live: SharedLive,
     /// The bytes of the manifest that is served, to judge them again.
     note: Vec<u8>,
-    /// What was refused last, so that it is reported once.
-    refused: Option<String>,
     retire: Sender<Arc<Generation>>,
     hints: Receiver<()>,
     trigger: Trigger,
@@ -60,7 +58,6 @@ impl Loader {
             policy,
             live,
             note: Vec::new(),
-            refused: None,
             retire: retire_thread()?,
             hints,
             trigger,
@@ -88,8 +85,8 @@ impl Loader {
             return Ok(());
         }
         let expired = serving.judged.as_ref().map(|judged| judged.manifest.expires);
-        let reason = match (&self.refused, expired) {
-            (Some(refused), _) => refused.clone(),
+        let reason = match (self.live.refused.load_full(), expired) {
+            (Some(refused), _) => refused.to_string(),
             (None, Some(at)) => Refusal::Expired { at }.to_string(),
             (None, None) => "nothing was loaded".to_owned(),
         };
@@ -140,17 +137,19 @@ impl Loader {
             Err(err) => Err(err.into()),
         };
         match loaded {
-            Ok(()) => self.refused = None,
-            Err(err) => {
-                let said = chain(&err);
-                if self.refused.as_ref() != Some(&said) {
-                    self.live.counters.load(false);
-                    tracing::error!(error = %said, "manifest not accepted; what is served stays");
-                }
-                self.refused = Some(said);
-            }
+            Ok(()) => self.live.refused.store(None),
+            Err(err) => self.report(chain(&err)),
         }
         self.judge_served();
+    }
+
+    /// Says what is wrong: once, however often it is met.
+    fn report(&self, refused: String) {
+        if self.live.refused.load().as_deref() != Some(&refused) {
+            self.live.counters.load(false);
+            tracing::error!(error = %refused, "manifest not accepted; what is served stays");
+            self.live.refused.store(Some(Arc::new(refused)));
+        }
     }
 
     fn reread_policy(&mut self) {

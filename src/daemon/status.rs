@@ -40,6 +40,9 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
     if state == "unavailable" {
         status["reason"] = reason(serving).into();
     }
+    if let Some(refused) = live.refused.load_full() {
+        status["refused"] = refused.as_str().into();
+    }
     if let Some(judged) = &serving.judged {
         let manifest = &judged.manifest;
         status["epoch"] = manifest.epoch.into();

@@ -92,8 +92,12 @@ fn the_program_and_the_daemon_refuse_a_damaged_generation() {
         .map(|path| (path.strip_prefix(copy.store()).unwrap().to_owned(), fs::read(&path).unwrap()))
         .collect();
     let served = fs::read(home.store().join("manifest")).unwrap();
+    let is_refused = || server.status()["refused"].is_string();
     let arrive = |damaged: usize, bytes: &[u8]| {
+        // A look that has begun may still read the manifest of the round before: let it end, or
+        // it finds tables that were mended since.
         replace(&home.store().join("manifest"), &served);
+        eventually("what is current is what is served", || !is_refused());
         // Tables first and the manifest last, as whoever copies a store must.
         for at in [1, 2, 0] {
             let (path, whole) = &arriving[at];
@@ -113,12 +117,12 @@ fn the_program_and_the_daemon_refuse_a_damaged_generation() {
         arrive(at, &bytes);
         assert_eq!(run(&arguments, b"").code, 65, "round {round}");
         server.signal("HUP");
+        eventually("the damaged generation is refused", is_refused);
         let verdict =
             server.client().verify(token.as_bytes(), &Requirement::any()).unwrap().verdict();
         assert_eq!(verdict, Verdict::Valid, "round {round}");
         assert_eq!(server.generation(), 2, "round {round}");
     }
-    assert!(server.status()["loads_failed"].as_u64().unwrap() > 0);
     arrive(3, &[]);
     eventually("the whole generation is served", || server.generation() == 3);
 }

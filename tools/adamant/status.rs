@@ -39,6 +39,9 @@ fn print(status: &Value) {
     if let Some(reason) = status["reason"].as_str() {
         println!("  why          {reason}");
     }
+    if let Some(refused) = status["refused"].as_str() {
+        println!("  not accepted {refused}");
+    }
     println!("  generation   {} of epoch {}", count("generation"), count("epoch"));
     println!("  issued       {}", text("issued"));
     println!("  expires      {}  (then: {})", text("expires"), text("stale_policy"));
