@@ -9,15 +9,11 @@ use std::cmp::Ordering;
 
 use super::OnChange;
 use super::read::Reject;
-use crate::table::format::{FLAGS_KNOWN, REVOKED, Reason, Record};
-use crate::table::{Entry, Personal, Subjects, Table};
+use crate::store::{NAMED_MAX, STAYS_S, changed_field};
+use crate::table::format::{REVOKED, Reason, Record};
+use crate::table::{Entry, Subjects, Table};
 use crate::time::TableTime;
 use crate::token::{Digest, TokenId};
-
-/// How long a record stays after its token expired.
-const STAYS_S: u32 = 30 * 86_400;
-/// Most ids that a report names.
-const NAMED_MAX: usize = 10;
 
 /// What became of the generation before, in tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +87,9 @@ impl<'a> Merge<'a> {
             return Ok(listed);
         };
         self.rank += 1;
-        if let Some(field) = changed_field(&before, &listed) {
+        let same_grant = before.record.grant == listed.record.grant;
+        let personal = (before.personal, listed.personal);
+        if let Some(field) = changed_field(&before.record, &listed.record, same_grant, personal) {
             return self.changed(before, &listed, field);
         }
         let mut merged = listed;
@@ -198,29 +196,6 @@ fn revoked(mut before: Entry<'_>, reason: Reason) -> Entry<'_> {
 
 fn same(before: &Entry<'_>, listed: &Entry<'_>) -> bool {
     before.record.digest.cmp(&listed.record.digest) == Ordering::Equal
-}
-
-fn changed_field(before: &Entry<'_>, listed: &Entry<'_>) -> Option<&'static str> {
-    let (old, new) = (&before.record, &listed.record);
-    if old.id != new.id {
-        return Some("id");
-    }
-    if old.grant != new.grant {
-        return Some("kind, audience or scopes");
-    }
-    if old.not_before != new.not_before {
-        return Some("not_before");
-    }
-    if old.expires != new.expires {
-        return Some("expires");
-    }
-    if (old.flags ^ new.flags) & FLAGS_KNOWN & !REVOKED != 0 {
-        return Some("origin");
-    }
-    // An erased subject has nothing to be compared with.
-    let personal_changed =
-        before.personal != Personal::Erased && before.personal != listed.personal;
-    personal_changed.then_some("subject or meta")
 }
 
 pub(super) fn name_of(record: &Record) -> String {

@@ -5,8 +5,9 @@
 //! 1. read the policy (an unreadable one keeps the last good one);
 //! 2. read the manifest and judge it: signatures, epoch, order against the marks, dates;
 //! 3. open the tables it names, and verify every byte through the map that will be served;
-//! 4. store the mark, durably;
-//! 5. swap one pointer; the old maps go to the retiring thread.
+//! 4. compare them with what is served: whatever the signature says, trust may only shrink;
+//! 5. store the mark, durably;
+//! 6. swap one pointer; the old maps go to the retiring thread.
 //!
 //! A failure at any step keeps what is served. Then what is served is judged anew, under the
 //! policy as it is now: a signer that was withdrawn takes its generation with it at once.
@@ -22,10 +23,13 @@ use super::{Config, SharedLive};
 use crate::manifest::hex;
 use crate::policy::{Policy, Stale};
 use crate::store::{
-    Generation, Judged, Marks, Refusal, Store, StoreError, judge, judge_again, load_policy,
-    now_unix_s,
+    Generation, Judged, Marks, Refusal, Store, StoreError, Succession, judge, judge_again,
+    load_policy, now_unix_s,
 };
 use crate::token::Domain;
+
+/// How much the comparison of two generations gives way to others, as in nice(2).
+const COMPARE_NICE: i32 = 10;
 
 /// Loads generations.
 pub struct Loader {
@@ -178,6 +182,7 @@ impl Loader {
         }
         let generation = self.store.open(&judged)?;
         let domain = self.check_domain(&generation)?;
+        self.check_succession(&generation)?;
         // Last, after every check: a mark of what cannot be served would lock the repair out.
         Marks::record(&self.config.state, &judged.signers, judged.mark())?;
         tracing::info!(
@@ -212,6 +217,28 @@ impl Loader {
             return Err(LoadError::OtherDomain);
         }
         Ok(found.clone())
+    }
+
+    /// Compares a generation with the one that is served, if that one is still trusted. (If it is
+    /// not, its signer may have been stolen, and the repair must not be held to what a thief said.)
+    fn check_succession(&self, after: &Generation) -> Result<(), LoadError> {
+        let serving = Arc::clone(&self.live.serving());
+        let Some(before) = &serving.generation else { return Ok(()) };
+        let marks = Marks::load(&self.config.state)?;
+        if judge_again(&self.note, &self.policy, &marks, now_unix_s()).is_err() {
+            return Ok(());
+        }
+        let compare = || {
+            // Reading gigabytes may take its time; those who wait for answers come first.
+            let _ = rustix::process::nice(COMPARE_NICE);
+            Succession::between(before, after)
+        };
+        let found = thread::scope(|scope| {
+            let comparing = thread::Builder::new().name("compare".to_owned());
+            let comparing = comparing.spawn_scoped(scope, compare).map_err(LoadError::Thread)?;
+            Ok::<_, LoadError>(comparing.join().expect("a panic ends the process"))
+        })?;
+        if found.violations == 0 { Ok(()) } else { Err(LoadError::Succession(found)) }
     }
 
     /// Judges what is served under the policy as it is now.
@@ -284,6 +311,16 @@ fn retire_thread() -> Result<Sender<Arc<Generation>>, LoadError> {
     Ok(send)
 }
 
+/// The tokens that break a law, as far as they were kept.
+fn named(found: &Succession) -> String {
+    let mut said = String::new();
+    for (at, violation) in found.first.iter().enumerate() {
+        said.push_str(if at == 0 { ": " } else { "; " });
+        said.push_str(&violation.to_string());
+    }
+    said
+}
+
 /// An error with its causes, on one line.
 fn chain(err: &LoadError) -> String {
     let mut said = err.to_string();
@@ -309,6 +346,10 @@ pub enum LoadError {
     /// The tables are of another deployment than the policy.
     #[error("the tables have another domain key or prefix than the policy")]
     OtherDomain,
+    /// The generation breaks a law against the one that is served.
+    #[error("generation refused: {} {} a law against what is served{}",
+        .0.violations, if .0.violations == 1 { "token breaks" } else { "tokens break" }, named(.0))]
+    Succession(Succession),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -323,6 +364,9 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the manifest or a table is at fault, and not this host.
     pub fn is_bad_input(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::OtherDomain | Self::Nothing { .. })
+        matches!(
+            self,
+            Self::Refused(_) | Self::OtherDomain | Self::Succession(_) | Self::Nothing { .. }
+        )
     }
 }

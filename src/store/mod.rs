@@ -18,6 +18,7 @@ mod home;
 mod judge;
 mod marks;
 mod publish;
+mod succession;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -33,6 +34,8 @@ pub use home::{Home, load_policy, now_unix_s};
 pub use judge::{Judged, Refusal, judge, judge_again};
 pub use marks::{Mark, Marks};
 pub use publish::{NewTables, Previous, Published};
+pub(crate) use succession::changed_field;
+pub use succession::{Breach, NAMED_MAX, STAYS_S, Succession, Violation};
 
 /// A store that is read.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ mod commands;
 mod damage;
 mod frames;
 mod golden;
+mod laws;
 mod list;
 mod support;
 mod swap;
