@@ -130,6 +130,9 @@ pub enum FileFault {
         /// The mode found.
         mode: u32,
     },
+    /// Somebody has it open for writing.
+    #[error("somebody has it open for writing: copy files to another name, and rename them")]
+    BeingWritten,
     /// It has another name, under which it may be written.
     #[error("it has {count} names: copy the store instead of hard-linking it")]
     Links {

@@ -16,6 +16,7 @@
 mod error;
 mod home;
 mod judge;
+mod lease;
 mod marks;
 mod publish;
 mod succession;
@@ -27,7 +28,9 @@ use std::path::{Path, PathBuf};
 
 use crate::manifest::{FileHash, Manifest, TableLine, hex};
 use crate::note::NOTE_BYTES_MAX;
-use crate::table::{Subjects, Table};
+use crate::table::{Load, Subjects, Table};
+
+use lease::Lease;
 
 pub use error::{FileFault, StoreError};
 pub use home::{Home, load_policy, now_unix_s};
@@ -54,6 +57,43 @@ pub struct Generation {
     pub base: Table,
     /// Who they are for.
     pub subjects: Subjects,
+    /// What keeps its bytes as they were verified.
+    pub protection: Protection,
+    leases: Vec<Lease>,
+}
+
+/// What keeps the bytes of a generation as they were verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Leases on the files: a writer waits until they were copied.
+    Lease,
+    /// They are in memory of this process alone.
+    Copy,
+    /// Only owner and mode of the files.
+    Mode {
+        /// Why there is no lease.
+        reason: String,
+    },
+}
+
+impl Generation {
+    /// Whether somebody waits to write to one of the files. They are whole until the generation is
+    /// dropped, or until the kernel's patience ends: 45 s by default.
+    pub fn is_contested(&self) -> bool {
+        self.leases.iter().any(Lease::is_contested)
+    }
+
+    /// The same generation in memory of this process alone.
+    pub fn to_private(&self) -> std::io::Result<Generation> {
+        Ok(Generation {
+            manifest: self.manifest.clone(),
+            hash: self.hash,
+            base: self.base.to_private()?,
+            subjects: self.subjects.to_private()?,
+            protection: Protection::Copy,
+            leases: Vec::new(),
+        })
+    }
 }
 
 impl Store {
@@ -101,24 +141,51 @@ impl Store {
         read_note(&self.manifests().join(hex(hash)))
     }
 
-    /// Opens all that `judged` names, and reads and verifies every byte of it.
+    /// Opens all that `judged` names, to read it once, and verifies every byte of it.
     pub fn open(&self, judged: &Judged) -> Result<Generation, StoreError> {
+        let protection = Protection::Mode { reason: "not asked for".to_owned() };
+        self.open_with(judged, Load::Map, Holding { protection, leases: Vec::new() })
+    }
+
+    /// As [`Store::open`], to answer from it: copied, or mapped under leases where they can be had.
+    pub fn open_to_serve(&self, judged: &Judged, load: Load) -> Result<Generation, StoreError> {
+        let protection = match load {
+            Load::Map => Protection::Lease,
+            Load::Copy => Protection::Copy,
+        };
+        self.open_with(judged, load, Holding { protection, leases: Vec::new() })
+    }
+
+    fn open_with(
+        &self,
+        judged: &Judged,
+        load: Load,
+        mut holding: Holding,
+    ) -> Result<Generation, StoreError> {
         let [line] = &judged.manifest.tables[..] else {
             return Err(StoreError::Overlays { found: judged.manifest.tables.len() - 1 });
         };
         Ok(Generation {
-            base: self.open_table(line)?,
-            subjects: self.open_subjects(line)?,
+            base: self.open_table(line, load, &mut holding)?,
+            subjects: self.open_subjects(line, load, &mut holding)?,
             manifest: judged.manifest.clone(),
             hash: judged.hash,
+            protection: holding.protection,
+            leases: holding.leases,
         })
     }
 
-    fn open_table(&self, line: &TableLine) -> Result<Table, StoreError> {
+    fn open_table(
+        &self,
+        line: &TableLine,
+        load: Load,
+        holding: &mut Holding,
+    ) -> Result<Table, StoreError> {
         let path = self.tables().join(format!("{}.tbl", hex(&line.hash)));
         let file = self.open_file(&path)?;
         let failed = |source| StoreError::Table { path: path.clone(), source };
-        let table = Table::open(&file).map_err(failed)?;
+        holding.hold(&file, &path)?;
+        let table = Table::load(&file, load).map_err(failed)?;
         check_identity(&path, table.bytes(), &line.hash, line.bytes)?;
         table.verify().map_err(failed)?;
         let found = (table.records().len() as u64, table.range());
@@ -128,11 +195,17 @@ impl Store {
         Ok(table)
     }
 
-    fn open_subjects(&self, line: &TableLine) -> Result<Subjects, StoreError> {
+    fn open_subjects(
+        &self,
+        line: &TableLine,
+        load: Load,
+        holding: &mut Holding,
+    ) -> Result<Subjects, StoreError> {
         let path = self.tables().join(format!("{}.sub", hex(&line.subjects_hash)));
         let file = self.open_file(&path)?;
         let failed = |source| StoreError::Table { path: path.clone(), source };
-        let subjects = Subjects::open(&file).map_err(failed)?;
+        holding.hold(&file, &path)?;
+        let subjects = Subjects::load(&file, load).map_err(failed)?;
         check_identity(&path, subjects.bytes(), &line.subjects_hash, line.subjects_bytes)?;
         subjects.verify().map_err(failed)?;
         if subjects.len() as u64 != line.records {
@@ -167,6 +240,36 @@ impl Store {
             return Err(refused(FileFault::Owner { uid: facts.uid() }));
         }
         Ok(file)
+    }
+}
+
+/// What is held while the files of a generation are opened.
+struct Holding {
+    /// As wanted, and then as it could be had.
+    protection: Protection,
+    leases: Vec<Lease>,
+}
+
+impl Holding {
+    /// Takes a lease on `file`, if leases are wanted, before any byte of it is looked at.
+    fn hold(&mut self, file: &File, path: &Path) -> Result<(), StoreError> {
+        if self.protection != Protection::Lease {
+            return Ok(());
+        }
+        match file.try_clone().and_then(Lease::take) {
+            Ok(lease) => self.leases.push(lease),
+            Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => {
+                return Err(StoreError::File {
+                    path: path.to_owned(),
+                    fault: FileFault::BeingWritten,
+                });
+            }
+            Err(err) => {
+                let reason = format!("no lease on {}: {err}", path.display());
+                self.protection = Protection::Mode { reason };
+            }
+        }
+        Ok(())
     }
 }
 

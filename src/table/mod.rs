@@ -32,7 +32,7 @@ use crate::token::{Domain, DomainKey, ForeignAlgorithm, Prefix};
 pub use entry::{Entry, Personal};
 pub use error::TableError;
 pub use lookup::Found;
-pub use map::Map;
+pub use map::{Load, Map};
 pub use sort::Sorter;
 pub use subjects::{Subjects, SubjectsWriter};
 pub use writer::{TableSpec, TableWriter, Written};
@@ -61,11 +61,22 @@ struct Places {
 impl Table {
     /// Maps a table and checks its header. Reads no more of it.
     pub fn open(file: &File) -> Result<Table, TableError> {
-        let map = Map::of(file)?;
+        Table::load(file, Load::Map)
+    }
+
+    /// As [`Table::open`], mapped or copied.
+    pub fn load(file: &File, load: Load) -> Result<Table, TableError> {
+        let map = Map::of(file, load)?;
         let (header, _) = Header::ref_from_prefix(&map).map_err(|_| TableError::NotATable)?;
         let domain = check_header(header)?;
         let places = check_places(header, map.len())?;
         Ok(Table { domain, places, map })
+    }
+
+    /// The same table in memory of this process alone.
+    pub fn to_private(&self) -> std::io::Result<Table> {
+        let (domain, places) = (self.domain.clone(), self.places);
+        Ok(Table { map: self.map.to_private()?, domain, places })
     }
 
     /// The deployment that the table is of.
@@ -107,7 +118,12 @@ impl Table {
         (self.places.from, self.places.to)
     }
 
-    /// Length of the file.
+    /// Bytes of the file in 2 MiB pages.
+    pub fn huge_bytes(&self) -> u64 {
+        self.map.huge_bytes()
+    }
+
+    /// The bytes of the file.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }

@@ -33,7 +33,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::entry::Personal;
 use super::error::TableError;
 use super::format::{self, HEADER_BYTES, RECORDS_MAX, Section};
-use super::map::Map;
+use super::map::{Load, Map};
 use super::section::{SectionWriter, each_chunk, end_of};
 use super::writer::Written;
 use crate::claims::{META_BYTES_MAX, SUBJECT_BYTES_MAX, check_meta, check_subject};
@@ -81,11 +81,22 @@ pub struct Subjects {
 impl Subjects {
     /// Maps a subjects file and checks its header. Reads no more of it.
     pub fn open(file: &File) -> Result<Subjects, TableError> {
-        let map = Map::of(file)?;
+        Subjects::load(file, Load::Map)
+    }
+
+    /// As [`Subjects::open`], mapped or copied.
+    pub fn load(file: &File, load: Load) -> Result<Subjects, TableError> {
+        let map = Map::of(file, load)?;
         let (header, _) = Header::ref_from_prefix(&map).map_err(|_| TableError::NotSubjects)?;
         let places = check_header(header, map.len() as u64)?;
         let [offsets, values] = places;
         Ok(Subjects { map, offsets, values })
+    }
+
+    /// The same file in memory of this process alone.
+    pub fn to_private(&self) -> std::io::Result<Subjects> {
+        let (offsets, values) = (self.offsets, self.values);
+        Ok(Subjects { map: self.map.to_private()?, offsets, values })
     }
 
     /// Number of records of the table beside it.

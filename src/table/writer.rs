@@ -20,7 +20,7 @@ use super::format::{
     ALGORITHM, COLD_BYTES, FOREIGN_MAX, GRANTS_MAX, HEADER_BYTES, HEADER_REST_BYTES, Header, Line,
     MAGIC, NAME_BYTES, RECORD_BYTES, RECORDS_MAX, Record, Section, VERSION, buckets_for, padded,
 };
-use super::map::Map;
+use super::map::{Load, Map};
 use super::section::{SectionWriter, each_chunk, end_of};
 use crate::durable::NewFile;
 use crate::token::{Digest, Domain};
@@ -49,7 +49,7 @@ pub struct Written {
 
 impl Written {
     pub(super) fn of(file: &File, records: u64) -> Result<Written, TableError> {
-        let map = Map::of(file)?;
+        let map = Map::of(file, Load::Map)?;
         let hash = *blake3::Hasher::new().update_rayon(&map).finalize().as_bytes();
         Ok(Written { hash, bytes: map.len() as u64, records })
     }
