@@ -109,6 +109,16 @@ impl<'a> GrantView<'a> {
         left.is_empty().then_some(GrantView { kind, audience, scopes })
     }
 
+    /// The kind, as bytes.
+    pub fn kind(&self) -> &'a [u8] {
+        self.kind
+    }
+
+    /// The audience, as bytes; empty = nobody was named.
+    pub fn audience(&self) -> &'a [u8] {
+        self.audience
+    }
+
     /// Whether the grant has all that is asked for; if not, the first thing that it lacks, in the
     /// order of the verdicts.
     pub fn admits<'b>(

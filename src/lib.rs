@@ -53,7 +53,8 @@
 //!
 //! 1. A token never changes: `builder/merge.rs` refuses a changed frozen field.
 //! 2. One id, one value, for ever: `table/sort.rs` and `builder/merge.rs`.
-//! 3. Trust only shrinks: `builder/merge.rs` keeps the stricter of two generations.
+//! 3. Trust only shrinks: `builder/merge.rs` keeps the stricter of two generations, and
+//!    `store/succession.rs` compares them before a daemon swaps.
 //! 4. Rotation is issue and revoke: nothing in the crate can edit a record.
 //! 5. A table is a pure function of what it was built from: `table/writer.rs`.
 //! 6. A reader sees one whole generation: `daemon/live.rs`, and the order that `client` checks.

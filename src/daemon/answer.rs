@@ -8,7 +8,9 @@
 //! The buffers are kept from tick to tick; nothing is allocated for a token.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::callers::{Caller, Operation};
 use super::live::Serving;
 use super::status;
 use super::{Live, live};
@@ -16,7 +18,7 @@ use crate::claims::{Grant, Mismatch};
 use crate::store::Generation;
 use crate::table::{Found, Personal};
 use crate::time::TableTime;
-use crate::token::{Digest, TokenId};
+use crate::token::{Digest, ForeignAlgorithm, TokenId};
 use crate::verdict::{Verdict, judge};
 use crate::wire::{
     CLAIMS_BYTES_MAX, Claims, DIGESTS_MAX, ErrorCode, FrameError, Hello, Limits, PROTOCOL_VERSION,
@@ -28,6 +30,10 @@ use crate::wire::{
 const BASE: u8 = 0;
 /// Digests after which a tick takes no more frames: at some 20 ns each, a millisecond.
 const DIGESTS_A_TICK: usize = 3 * DIGESTS_MAX;
+/// Bytes of a batch at most, with what growing buffers leave unused: digests, rows and ranks.
+pub(super) const BATCH_BYTES_MAX: usize = 2
+    * (DIGESTS_A_TICK + DIGESTS_MAX)
+    * (size_of::<Digest>() + size_of::<Row>() + size_of::<Option<u32>>());
 
 /// The frames of one tick.
 #[derive(Default)]
@@ -45,14 +51,36 @@ pub(super) struct Batch {
 
 struct Frame {
     connection: usize,
+    is_own: bool,
     asks: Asks,
 }
 
+/// The foreign algorithm, or none, that a connection was told in its last HELLO. `None`: there was
+/// no HELLO yet.
+pub(super) type Told = Option<Option<ForeignAlgorithm>>;
+
+/// Whose frame it is.
+pub(super) struct Asker<'a> {
+    pub(super) connection: usize,
+    pub(super) caller: &'a Arc<Caller>,
+    /// The daemon itself, whose questions are not counted.
+    pub(super) is_own: bool,
+}
+
 enum Asks {
-    Verdicts { digests: Range<usize>, requirement: Range<usize>, claims_wanted: bool },
+    Verdicts {
+        digests: Range<usize>,
+        requirement: Range<usize>,
+        claims_wanted: bool,
+        /// Set for a caller from whom some tokens are kept.
+        limited: Option<Arc<Caller>>,
+    },
     Hello,
     Status,
-    Nothing { code: ErrorCode, message: String },
+    Nothing {
+        code: ErrorCode,
+        message: String,
+    },
 }
 
 /// What came of a frame.
@@ -89,44 +117,70 @@ impl Batch {
     /// Decodes one frame and adds what it asks to the batch.
     pub(super) fn plan(
         &mut self,
-        connection: usize,
-        greeted: &mut bool,
+        asker: &Asker<'_>,
+        told: &mut Told,
         body: &[u8],
         serving: &Serving,
     ) -> Planned {
         let asks = match Request::decode(body) {
             Err(err) => refusal(&err),
             Ok(Request::Hello { version }) if version == PROTOCOL_VERSION => {
-                *greeted = true;
+                *told = Some(serving.domain.foreign);
                 Asks::Hello
             }
             Ok(Request::Hello { version }) => nothing(
                 ErrorCode::Version,
                 format!("this daemon speaks version {PROTOCOL_VERSION}, not {version}"),
             ),
-            Ok(_) if !*greeted => {
+            Ok(_) if told.is_none() => {
                 nothing(ErrorCode::HelloFirst, "the first frame must be HELLO".to_owned())
             }
-            Ok(Request::Status) => Asks::Status,
-            Ok(Request::Verify(verify)) => {
-                let digests = self.plan_digests(verify.digests);
-                self.plan_verdicts(digests, &verify.requirement, verify.claims_wanted)
-            }
-            Ok(Request::VerifyTokens(verify)) => {
-                let digests = self.plan_tokens(verify.tokens, serving);
-                self.plan_verdicts(digests, &verify.requirement, verify.claims_wanted)
-            }
+            Ok(request) => match forbidden(asker.caller, &request) {
+                Some(what) => nothing(
+                    ErrorCode::NotPermitted,
+                    format!("this caller may not {what}: the daemon's `caller` rules say so"),
+                ),
+                None => self.plan_permitted(asker.caller, request, serving),
+            },
         };
         let closes = matches!(&asks, Asks::Nothing { code, .. } if code.closes());
         let flow = if closes { Flow::Close } else { Flow::Continue };
         let planned = Planned { flow, reply_bytes: asks.reply_bytes_max() };
-        self.frames.push(Frame { connection, asks });
+        self.frames.push(Frame { connection: asker.connection, is_own: asker.is_own, asks });
         planned
+    }
+
+    fn plan_permitted(
+        &mut self,
+        caller: &Arc<Caller>,
+        request: Request<'_>,
+        serving: &Serving,
+    ) -> Asks {
+        let (digests, requirement, claims_wanted) = match request {
+            Request::Hello { .. } => return Asks::Hello,
+            Request::Status => return Asks::Status,
+            Request::Verify(verify) => {
+                (self.plan_digests(verify.digests), verify.requirement, verify.claims_wanted)
+            }
+            Request::VerifyTokens(verify) => {
+                (self.plan_tokens(verify.tokens, serving), verify.requirement, verify.claims_wanted)
+            }
+        };
+        let from = self.requirements.len();
+        self.requirements.extend_from_slice(requirement.bytes());
+        let limited = caller.is_limited().then(|| Arc::clone(caller));
+        Asks::Verdicts {
+            digests,
+            requirement: from..self.requirements.len(),
+            claims_wanted,
+            limited,
+        }
     }
 
     /// Adds an error for bytes that are no frame.
     pub(super) fn refuse(&mut self, connection: usize, code: ErrorCode, message: &str) {
-        self.frames.push(Frame { connection, asks: nothing(code, message.to_owned()) });
+        let asks = nothing(code, message.to_owned());
+        self.frames.push(Frame { connection, is_own: false, asks });
     }
 
     fn plan_digests(&mut self, digests: &[Digest]) -> Range<usize> {
@@ -149,17 +203,6 @@ impl Batch {
             self.digests.push(digest);
         }
         from..self.digests.len()
-    }
-
-    fn plan_verdicts(
-        &mut self,
-        digests: Range<usize>,
-        requirement: &RequirementRef<'_>,
-        claims_wanted: bool,
-    ) -> Asks {
-        let from = self.requirements.len();
-        self.requirements.extend_from_slice(requirement.bytes());
-        Asks::Verdicts { digests, requirement: from..self.requirements.len(), claims_wanted }
     }
 
     /// Answers all frames. `output` is handed a connection and what appends its reply.
@@ -211,14 +254,18 @@ impl Batch {
         };
         let mut malformed = malformed.iter().copied().peekable();
         let mut asking = frames.iter().filter_map(|frame| match &frame.asks {
-            Asks::Verdicts { digests, requirement, .. } => Some((digests.end, requirement)),
+            Asks::Verdicts { digests, requirement, limited, .. } => {
+                Some((digests.end, requirement, limited))
+            }
             _ => None,
         });
         let mut question = Question::default();
         generation.base.get_many(digests, |index, found| {
             while index >= question.end {
-                let (end, requirement) = asking.next().expect("every digest is of a frame");
-                question = Question::new(end, &requirements[requirement.clone()]);
+                let (end, requirement, limited) =
+                    asking.next().expect("every digest is of a frame");
+                let requirement = &requirements[requirement.clone()];
+                question = Question::new(end, requirement, limited.as_deref());
             }
             let row = if malformed.next_if_eq(&index).is_some() {
                 Row::without_record(Verdict::Malformed)
@@ -232,8 +279,12 @@ impl Batch {
 
     fn count(&self, counters: &live::Counters) {
         let mut counts = [0; Verdict::ALL.len()];
-        for row in &self.rows {
-            counts[row.verdict as usize] += 1;
+        for frame in self.frames.iter().filter(|frame| !frame.is_own) {
+            if let Asks::Verdicts { digests, .. } = &frame.asks {
+                for row in &self.rows[digests.clone()] {
+                    counts[row.verdict as usize] += 1;
+                }
+            }
         }
         counters.verdicts(&counts);
     }
@@ -256,6 +307,22 @@ fn nothing(code: ErrorCode, message: String) -> Asks {
     Asks::Nothing { code, message }
 }
 
+/// What of a request the caller may not do, if so.
+fn forbidden(caller: &Caller, request: &Request<'_>) -> Option<&'static str> {
+    let (operation, what, claims_wanted) = match request {
+        Request::Hello { .. } => return None,
+        Request::Status => (Operation::Status, "see the status", false),
+        Request::Verify(verify) => (Operation::Verify, "verify", verify.claims_wanted),
+        Request::VerifyTokens(verify) => {
+            (Operation::VerifyTokens, "hand tokens to the daemon", verify.claims_wanted)
+        }
+    };
+    if !caller.may(operation) {
+        return Some(what);
+    }
+    (claims_wanted && !caller.may(Operation::Claims)).then_some("be told claims")
+}
+
 fn refusal(err: &FrameError) -> Asks {
     nothing(err.code(), err.to_string())
 }
@@ -266,17 +333,27 @@ struct Question<'a> {
     /// First digest that is not of this frame.
     end: usize,
     requirement: Option<RequirementRef<'a>>,
-    memo: [Option<(u32, Result<(), Mismatch>)>; MEMO],
+    /// Set for a caller from whom some tokens are kept.
+    limited: Option<&'a Caller>,
+    memo: [Option<(u32, Admission)>; MEMO],
+}
+
+/// What a grant is to a question.
+#[derive(Clone, Copy)]
+struct Admission {
+    /// Whether the caller may ask about its tokens.
+    askable: bool,
+    admits: Result<(), Mismatch>,
 }
 
 /// Most tokens of a frame share a few grants.
 const MEMO: usize = 8;
 
 impl<'a> Question<'a> {
-    fn new(end: usize, requirement: &'a [u8]) -> Question<'a> {
+    fn new(end: usize, requirement: &'a [u8], limited: Option<&'a Caller>) -> Question<'a> {
         let requirement = RequirementRef::again(requirement);
         let asks = !requirement.is_any();
-        Question { end, requirement: asks.then_some(requirement), memo: [None; MEMO] }
+        Question { end, requirement: asks.then_some(requirement), limited, memo: [None; MEMO] }
     }
 
     fn row(&mut self, generation: &Generation, found: Option<Found<'_>>, now: TableTime) -> Row {
@@ -284,7 +361,13 @@ impl<'a> Question<'a> {
             return Row::without_record(Verdict::Unknown);
         };
         let grant = record.grant.get();
-        let verdict = judge(&record.standing(), now, || self.admits(generation, grant));
+        if self.limited.is_some() && !self.admission(generation, grant).askable {
+            return Row::without_record(Verdict::CallerNotAllowed);
+        }
+        let verdict = judge(&record.standing(), now, || match self.requirement {
+            Some(_) => self.admission(generation, grant).admits,
+            None => Ok(()),
+        });
         let Some(id) = TokenId::from_bytes(record.id) else {
             // Verified tables have no such record; without an id there is nothing to vouch for.
             return Row::without_record(Verdict::Unknown);
@@ -293,21 +376,25 @@ impl<'a> Question<'a> {
         Row { verdict, record: Some(Record { id, table: BASE, expires, grant }) }
     }
 
-    fn admits(&mut self, generation: &Generation, grant: u32) -> Result<(), Mismatch> {
-        let Some(requirement) = &self.requirement else { return Ok(()) };
+    fn admission(&mut self, generation: &Generation, grant: u32) -> Admission {
         let slot = &mut self.memo[grant as usize % MEMO];
-        if let Some((seen, admits)) = slot
+        if let Some((seen, admission)) = slot
             && *seen == grant
         {
-            return *admits;
+            return *admission;
         }
-        // A grant that is not there admits nothing.
-        let view = generation.base.grant(grant).ok_or(Mismatch::Kind);
-        let admits = view.and_then(|view| {
-            view.admits(requirement.kind, requirement.audience, requirement.scopes())
-        });
-        *slot = Some((grant, admits));
-        admits
+        let admission = match generation.base.grant(grant) {
+            Some(view) => Admission {
+                askable: self.limited.is_none_or(|caller| caller.may_ask_about(&view)),
+                admits: self.requirement.as_ref().map_or(Ok(()), |requirement| {
+                    view.admits(requirement.kind, requirement.audience, requirement.scopes())
+                }),
+            },
+            // Verified tables have no such grant; it admits nothing, and nobody.
+            None => Admission { askable: false, admits: Err(Mismatch::Kind) },
+        };
+        *slot = Some((grant, admission));
+        admission
     }
 }
 

@@ -6,14 +6,17 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use super::answer::{Batch, Flow};
+use super::answer::{Asker, Batch, Flow, Told};
+use super::callers::Caller;
 use super::live::Serving;
-use crate::token::ForeignAlgorithm;
+use super::seats::Seat;
 use crate::wire::{ErrorCode, cut_frame};
 
 /// Bytes read from a connection in a tick: more than a socket's buffer holds.
@@ -21,7 +24,7 @@ pub(super) const SCRATCH_BYTES: usize = 256 << 10;
 /// Replies that a tick may plan for one connection, before its other frames wait for the next.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Buffers above this are not kept for a connection that is idle.
-const KEPT_BYTES: usize = 64 << 10;
+pub(super) const KEPT_BYTES: usize = 64 << 10;
 
 /// One connection.
 pub(super) struct Connection {
@@ -30,9 +33,16 @@ pub(super) struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
-    greeted: bool,
-    /// The foreign algorithm that the client was told in HELLO.
-    told: Option<ForeignAlgorithm>,
+    caller: Arc<Caller>,
+    /// `None` for a connection of the daemon's own.
+    seat: Option<Seat>,
+    /// Since when a frame is unfinished, or a reply untaken.
+    pub(super) stalled_since: Option<Instant>,
+    /// Bytes of its buffers that are in its worker's sum.
+    pub(super) counted_bytes: usize,
+    /// When it asked last.
+    pub(super) asked_at: Instant,
+    told: Told,
     /// Close as soon as all replies are sent.
     closing: bool,
     /// The peer sends no more, or we do not listen any more.
@@ -57,13 +67,17 @@ pub(super) enum Next {
 }
 
 impl Connection {
-    pub(super) fn new(stream: UnixStream) -> Connection {
+    pub(super) fn new(stream: UnixStream, caller: Arc<Caller>, seat: Option<Seat>) -> Connection {
         Connection {
             stream,
             input: Vec::new(),
             output: Vec::new(),
             sent: 0,
-            greeted: false,
+            caller,
+            seat,
+            stalled_since: None,
+            counted_bytes: 0,
+            asked_at: Instant::now(),
             told: None,
             closing: false,
             ended: false,
@@ -72,8 +86,23 @@ impl Connection {
         }
     }
 
+    /// Sockets of the data plane never block.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)
+    }
+
     pub(super) fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+
+    /// Whether the daemon asks itself.
+    pub(super) fn is_own(&self) -> bool {
+        self.seat.is_none()
+    }
+
+    /// Bytes that its buffers hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
     }
 
     /// Where the replies go.
@@ -93,6 +122,7 @@ impl Connection {
         scratch: &mut Vec<u8>,
         batch: &mut Batch,
         serving: &Serving,
+        now: Instant,
     ) {
         if self.has_output() || self.closing {
             return;
@@ -106,15 +136,21 @@ impl Connection {
                 self.closing = true;
             }
         }
-        if self.input.is_empty() {
+        let planned = if self.input.is_empty() {
             let planned = self.plan(index, scratch, batch, serving);
             self.input.extend_from_slice(&scratch[planned..]);
+            planned
         } else {
             self.input.extend_from_slice(scratch);
             let input = std::mem::take(&mut self.input);
             let planned = self.plan(index, &input, batch, serving);
             self.input = input;
             self.input.drain(..planned);
+            planned
+        };
+        if planned > 0 {
+            self.stalled_since = None;
+            self.asked_at = now;
         }
         if self.ended && !self.closing && !self.has_whole_frame() {
             self.end(index, batch);
@@ -129,12 +165,10 @@ impl Connection {
             match cut_frame(&bytes[at..]) {
                 Ok(None) => break,
                 Ok(Some((body, taken))) => {
-                    let was_greeted = self.greeted;
-                    let planned = batch.plan(index, &mut self.greeted, body, serving);
+                    let asker =
+                        Asker { connection: index, caller: &self.caller, is_own: self.is_own() };
+                    let planned = batch.plan(&asker, &mut self.told, body, serving);
                     self.closing = planned.flow == Flow::Close;
-                    if self.greeted && !was_greeted {
-                        self.told = serving.domain.foreign;
-                    }
                     reply_bytes += planned.reply_bytes;
                     at += taken;
                 }
@@ -146,7 +180,8 @@ impl Connection {
         }
         // Told another way to hash than is right by now, the client must say HELLO again. All
         // that it asked so far is answered.
-        if self.greeted && self.told != serving.domain.foreign && at > 0 {
+        let is_outdated = self.told.is_some_and(|told| told != serving.domain.foreign);
+        if is_outdated && at > 0 {
             self.closing = true;
         }
         if self.closing { bytes.len() } else { at }
@@ -161,7 +196,17 @@ impl Connection {
     }
 
     /// Sends what there is to send and says what comes next.
-    pub(super) fn send(&mut self) -> Next {
+    pub(super) fn send(&mut self, now: Instant) -> Next {
+        let next = self.send_now();
+        if next == Next::Write || (next == Next::Read && !self.input.is_empty()) {
+            self.stalled_since.get_or_insert(now);
+        } else if self.input.is_empty() {
+            self.stalled_since = None;
+        }
+        next
+    }
+
+    fn send_now(&mut self) -> Next {
         while self.has_output() {
             match send(&self.stream, &self.output[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(sent) => self.sent += sent,
@@ -198,9 +243,4 @@ impl Connection {
             self.input = Vec::new();
         }
     }
-}
-
-/// Sockets of the data plane never block.
-pub(super) fn prepare(stream: &UnixStream) -> io::Result<()> {
-    stream.set_nonblocking(true)
 }

@@ -112,6 +112,9 @@ pub struct Counters {
     frames_refused: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
+    turned_away: AtomicU64,
+    callers_denied: AtomicU64,
+    cut: AtomicU64,
     accepts_failed: AtomicU64,
     loads: AtomicU64,
     loads_failed: AtomicU64,
@@ -127,6 +130,9 @@ impl Counters {
             frames_refused: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connections_open: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            callers_denied: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
             accepts_failed: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             loads_failed: AtomicU64::new(0),
@@ -156,6 +162,21 @@ impl Counters {
         self.connections_open.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// A connection for which there was no seat.
+    pub(super) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection of somebody whom no rule lets in.
+    pub(super) fn caller_denied(&self) {
+        self.callers_denied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection that was closed since it stalled, or asked nothing.
+    pub(super) fn cut(&self) {
+        self.cut.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn accepts_failed(&self) {
         self.accepts_failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -173,6 +194,9 @@ impl Counters {
             frames_refused: get(&self.frames_refused),
             connections: get(&self.connections),
             connections_open: get(&self.connections_open),
+            turned_away: get(&self.turned_away),
+            callers_denied: get(&self.callers_denied),
+            cut: get(&self.cut),
             accepts_failed: get(&self.accepts_failed),
             loads: get(&self.loads),
             loads_failed: get(&self.loads_failed),
@@ -186,6 +210,9 @@ pub(super) struct Counts {
     pub(super) frames_refused: u64,
     pub(super) connections: u64,
     pub(super) connections_open: u64,
+    pub(super) turned_away: u64,
+    pub(super) callers_denied: u64,
+    pub(super) cut: u64,
     pub(super) accepts_failed: u64,
     pub(super) loads: u64,
     pub(super) loads_failed: u64,

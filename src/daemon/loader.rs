@@ -17,14 +17,16 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use signal_hook::consts::SIGIO;
+
 use super::live::{Live, Serving};
 use super::watch::{Trigger, Watch};
-use super::{Config, SharedLive};
+use super::{Config, SharedLive, log, systemd};
 use crate::manifest::hex;
 use crate::policy::{Policy, Stale};
 use crate::store::{
-    Generation, Judged, Marks, Refusal, Store, StoreError, Succession, judge, judge_again,
-    load_policy, now_unix_s,
+    Generation, Judged, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
+    judge_again, load_policy, now_unix_s,
 };
 use crate::token::Domain;
 
@@ -49,6 +51,9 @@ impl Loader {
     /// current. With nothing to serve there is still a loader, and [`Loader::check`] says why.
     pub fn start(config: Config) -> Result<Loader, LoadError> {
         let policy = load_policy(&config.policy)?;
+        // A writer to a leased file makes the kernel send it, and unhandled it ends the process.
+        // Who handles it as well may pull the trigger; else the poll finds the writer.
+        signal_hook::flag::register(SIGIO, Arc::default()).map_err(LoadError::Signal)?;
         let (trigger, hints) = Trigger::new();
         let live = Arc::new(Live::new(Serving {
             domain: policy.domain.clone(),
@@ -114,7 +119,12 @@ impl Loader {
                 if stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected) {
                     break;
                 }
+                // Taken before the look: a wish that comes during it is for the next.
+                let is_awaited = self.trigger.take_awaited();
                 self.reconsider();
+                if is_awaited {
+                    systemd::ready(&self.live);
+                }
             }
         })?;
         Ok(Keeper { trigger, stop: Some(stop), thread: Some(thread) })
@@ -134,6 +144,7 @@ impl Loader {
     }
 
     fn reconsider(&mut self) {
+        self.yield_to_writer();
         self.reread_policy();
         let loaded = match self.store.read_manifest() {
             Ok(Some(note)) => self.load(note),
@@ -147,11 +158,43 @@ impl Loader {
         self.judge_served();
     }
 
+    /// Lets a writer have its way with the file of a table that is served, and serves on from
+    /// private memory.
+    fn yield_to_writer(&self) {
+        let serving = Arc::clone(&self.live.serving());
+        let (Some(judged), Some(generation)) = (&serving.judged, &serving.generation) else {
+            return;
+        };
+        if !generation.is_contested() {
+            return;
+        }
+        match generation.to_private() {
+            Ok(copy) => {
+                tracing::error!(
+                    message_id = log::WRITTEN_TO,
+                    "somebody writes to the file of a table that is served: serving on from a \
+                     private copy; what becomes of the file will not be accepted"
+                );
+                self.swap(serving.domain.clone(), judged.clone(), Some(Arc::new(copy)), None);
+            }
+            Err(err) => {
+                let reason =
+                    format!("the file of a table is written to, and it cannot be copied: {err}");
+                tracing::error!(
+                    message_id = log::UNAVAILABLE,
+                    reason,
+                    "what was served may not be served any more: unavailable"
+                );
+                self.swap(serving.domain.clone(), judged.clone(), None, Some(reason));
+            }
+        }
+    }
+
     /// Says what is wrong: once, however often it is met.
     fn report(&self, refused: String) {
         if self.live.refused.load().as_deref() != Some(&refused) {
             self.live.counters.load(false);
-            tracing::error!(error = %refused, "manifest not accepted; what is served stays");
+            tracing::error!(message_id = log::NOT_ACCEPTED, error = %refused, "manifest not accepted; what is served stays");
             self.live.refused.store(Some(Arc::new(refused)));
         }
     }
@@ -165,7 +208,11 @@ impl Loader {
             Ok(_) => {}
             Err(err) => {
                 let error = chain(&err.into());
-                tracing::error!(error, "policy not readable; the last good one stays");
+                tracing::error!(
+                    message_id = log::POLICY_UNREADABLE,
+                    error,
+                    "policy not readable; the last good one stays"
+                );
             }
         }
     }
@@ -180,12 +227,19 @@ impl Loader {
         if judged.expired && self.policy.stale == Stale::Refuse {
             return Err(Refusal::Expired { at: judged.manifest.expires }.into());
         }
-        let generation = self.store.open(&judged)?;
+        let generation = self.store.open_to_serve(&judged, self.config.load)?;
+        if let Protection::Mode { reason } = &generation.protection {
+            tracing::warn!(
+                reason,
+                "only owner and mode protect the tables: own them, or have CAP_LEASE"
+            );
+        }
         let domain = self.check_domain(&generation)?;
         self.check_succession(&generation)?;
         // Last, after every check: a mark of what cannot be served would lock the repair out.
         Marks::record(&self.config.state, &judged.signers, judged.mark())?;
         tracing::info!(
+            message_id = log::SERVING,
             epoch = judged.manifest.epoch,
             generation = judged.manifest.generation,
             records = judged.manifest.tables[0].records,
@@ -251,7 +305,11 @@ impl Loader {
         match (verdict, &serving.generation) {
             (Err(refusal), Some(_)) => {
                 let reason = refusal.to_string();
-                tracing::error!(reason, "what was served may not be served any more: unavailable");
+                tracing::error!(
+                    message_id = log::UNAVAILABLE,
+                    reason,
+                    "what was served may not be served any more: unavailable"
+                );
                 self.note.clear();
                 self.swap(serving.domain.clone(), judged, None, Some(reason));
             }
@@ -350,6 +408,9 @@ pub enum LoadError {
     #[error("generation refused: {} {} a law against what is served{}",
         .0.violations, if .0.violations == 1 { "token breaks" } else { "tokens break" }, named(.0))]
     Succession(Succession),
+    /// SIGIO cannot be handled.
+    #[error("cannot handle SIGIO")]
+    Signal(#[source] std::io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),

@@ -14,105 +14,70 @@
 //! Read `live.rs` for what is served, `loader.rs` for how it comes to be, `answer.rs` for frames
 //! to verdicts, `worker.rs` for the loop.
 
+mod accept;
 mod answer;
+mod budget;
+mod callers;
+mod config;
 mod connection;
 mod live;
 mod loader;
+mod log;
+mod peer;
+mod probe;
+mod seats;
 mod serve;
 mod status;
+mod systemd;
 mod watch;
 mod worker;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::UnixListener;
-
+pub use accept::Listening;
+pub use budget::Budget;
+pub use callers::{Caller, Callers, Operation, Rule, RuleError};
+pub use config::{CONFIG_BYTES_MAX, Config, ConfigError, DEFAULTS, Log, Said};
 pub use live::{Live, Serving};
 pub use loader::{LoadError, Loader};
-pub use serve::{Options, ServeError, init_log, serve};
+pub use log::init_log;
+pub use serve::{ServeError, check_config, serve};
 pub use watch::Trigger;
 
+use accept::Porter;
 use worker::Workers;
 
-/// How often the store and the policy are looked at, whatever was or was not heard of them.
-pub const POLL_DEFAULT: Duration = Duration::from_secs(5);
-/// How long a drain may take before connections are cut.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// How long accepting rests after it failed, so that a daemon out of descriptors does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a daemon serves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The store.
-    pub store: PathBuf,
-    /// The policy file.
-    pub policy: PathBuf,
-    /// The folder of marks, which must be writable.
-    pub state: PathBuf,
-    /// How often to look at store and policy.
-    pub poll: Duration,
-    /// Threads that answer. One a core.
-    pub workers: usize,
-}
-
-impl Config {
-    /// A configuration with the defaults.
-    pub fn new(
-        store: impl Into<PathBuf>,
-        policy: impl Into<PathBuf>,
-        state: impl Into<PathBuf>,
-    ) -> Config {
-        Config {
-            store: store.into(),
-            policy: policy.into(),
-            state: state.into(),
-            poll: POLL_DEFAULT,
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-}
-
-/// Answers on `listener` until `shutdown` completes, then drains: every complete frame that was
-/// received is answered.
+/// Answers on all of `listening` until `shutdown` completes, then drains: every complete frame
+/// that was received is answered.
 ///
 /// `loader` has loaded what there was to load; without a generation all answers are `unavailable`
 /// until one arrives.
 pub async fn run(
-    listener: UnixListener,
+    listening: Vec<Listening>,
     loader: Loader,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let live = loader.live();
-    let mut workers = Workers::start(&live, loader.config().workers)?;
+    let config = loader.config().clone();
+    let workers = Workers::start(&live, &config)?;
     let keeper = loader.keep()?;
+    let reporting =
+        tokio::spawn(systemd::report(Arc::clone(&live), probe::Probe::new(&workers, &config)?));
+    let mut porter = Porter::new(listening, &config, Arc::clone(&live));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let given = stream.into_std().and_then(|stream| workers.give(stream));
-                if let Err(err) = given {
-                    tracing::warn!(error = %err, "a connection could not be taken in");
-                }
-            }
-            Err(err) => {
-                live.counters.accepts_failed();
-                tracing::warn!(error = %err, "cannot accept; trying again shortly");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            () = porter.take_next(&workers) => {}
         }
     }
-    drop(listener);
-    tracing::info!("draining");
-    let drained = tokio::task::spawn_blocking(move || workers.drain(DRAIN_MAX)).await;
+    drop(porter);
+    reporting.abort();
+    systemd::stopping();
+    tracing::info!(message_id = log::DRAINING, "draining");
+    let drained = tokio::task::spawn_blocking(move || workers.drain(config.drain)).await;
     drop(keeper);
     drained.map_err(io::Error::other)
 }

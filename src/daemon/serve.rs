@@ -1,72 +1,84 @@
 //! A daemon as a process: the socket, the signals, the runtime. What both programs start.
 
 use std::fs::{self, Permissions};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
-use super::{Config, LoadError, Loader, Trigger, run};
-use crate::store::StoreError;
+use super::accept::raise_descriptor_limit;
+use super::{Budget, Config, Listening, LoadError, Loader, Trigger, run, systemd};
+use crate::manifest::TableLine;
+use crate::store::{Marks, Store, StoreError, judge, load_policy, now_unix_s};
 
 /// Who may connect to a socket that the daemon binds: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// How to serve.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where to listen.
-    pub socket: PathBuf,
-    /// Listen even though there is nothing to serve yet, and answer `unavailable` until there is.
-    pub wait: bool,
-}
-
 /// Serves in the foreground until SIGTERM or SIGINT, and then drains. SIGHUP makes it look at
 /// store and policy at once. A second SIGTERM or SIGINT ends it without draining.
-pub fn serve(config: Config, options: &Options) -> Result<(), ServeError> {
+///
+/// With `wait` it listens even though there is nothing to serve yet, and answers `unavailable`
+/// until there is.
+pub fn serve(mut config: Config, wait: bool) -> Result<(), ServeError> {
     abort_on_panic();
-    let loader = Loader::start(config)?;
+    let budget = budget(&config)?;
+    config.connections_max = budget.connections_max;
+    let passed = systemd::passed_sockets().map_err(ServeError::Passed)?;
+    let loader = Loader::start(config.clone())?;
     if let Err(err) = loader.check() {
-        if !options.wait {
+        if !wait {
             return Err(err.into());
         }
         tracing::warn!(error = %err, "answering `unavailable` until there is something to serve");
     }
     let stop = handle_signals(loader.trigger()).map_err(ServeError::Signals)?;
-    let failed = |source| ServeError::Socket { path: options.socket.clone(), source };
-    let listener = bind(&options.socket).map_err(failed)?;
-    let bound = Bound(&options.socket);
-    tracing::info!(socket = %options.socket.display(), "listening");
+    let mut sockets = Sockets::new(passed, &config.sockets)?;
+    for (path, _) in &sockets.listening {
+        tracing::info!(socket = %path.display(), "listening");
+    }
+    tracing::info!("{budget}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
             let shutdown = async {
                 let _ = stop.await;
             };
-            run(listener, loader, shutdown).await
+            systemd::ready(&loader.live());
+            run(sockets.take()?, loader, shutdown).await
         })
     });
-    drop(bound);
+    drop(sockets);
     served.map_err(ServeError::Run)
 }
 
-/// Log lines on standard error, in colour where that is a terminal. `ADAMANT_LOG` sets the least
-/// level: error, warn, info (when it is not set), debug.
-pub fn init_log() {
-    let level = std::env::var("ADAMANT_LOG").ok().and_then(|level| level.parse().ok());
-    let is_plain = !io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(!is_plain)
-        .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_target(false)
-        .init();
+/// Says what a configuration comes to on this machine, or what is wrong with it. Nothing is bound,
+/// and no mark is stored.
+pub fn check_config(config: &Config) -> Result<String, ServeError> {
+    let budget = budget(config)?;
+    let policy = load_policy(&config.policy).map_err(LoadError::from)?;
+    let store = Store::at(&config.store);
+    let tables = match store.read_manifest().map_err(LoadError::from)? {
+        None => "nothing was published to the store yet".to_owned(),
+        Some(note) => {
+            let marks = Marks::load(&config.state).map_err(LoadError::from)?;
+            let judged = judge(&note, &policy, &marks, now_unix_s()).map_err(LoadError::from)?;
+            let bytes = |line: &TableLine| line.bytes + line.subjects_bytes;
+            let mib = judged.manifest.tables.iter().map(bytes).sum::<u64>().div_ceil(1 << 20);
+            let twice = 2 * mib;
+            format!("tables {mib} MiB, {twice} MiB while a generation is swapped")
+        }
+    };
+    Ok(format!("{budget}\n{tables}\n"))
+}
+
+fn budget(config: &Config) -> Result<Budget, ServeError> {
+    let descriptors_max = raise_descriptor_limit().map_err(ServeError::Descriptors)?;
+    Budget::of(config, descriptors_max).ok_or(ServeError::TooFewDescriptors { descriptors_max })
 }
 
 /// A thread that panicked has a fault of ours, and its connections hang: end, and be started anew
@@ -79,24 +91,75 @@ fn abort_on_panic() {
     }));
 }
 
-/// Removes the socket's name when the daemon ends, so that clients are told so at once.
-struct Bound<'a>(&'a Path);
+/// The sockets of a daemon, and which of their names it has to remove.
+struct Sockets {
+    listening: Vec<(PathBuf, UnixListener)>,
+    bound: Vec<PathBuf>,
+}
 
-impl Drop for Bound<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.0);
+impl Sockets {
+    /// Those that were passed, if any, else those that are configured, bound here.
+    fn new(passed: Vec<UnixListener>, configured: &[PathBuf]) -> Result<Sockets, ServeError> {
+        let mut sockets = Sockets { listening: Vec::new(), bound: Vec::new() };
+        for listener in passed {
+            let path = path_of(&listener).map_err(ServeError::Passed)?;
+            if !configured.contains(&path) {
+                return Err(ServeError::NotConfigured { path });
+            }
+            listener.set_nonblocking(true).map_err(ServeError::Passed)?;
+            sockets.listening.push((path, listener));
+        }
+        if sockets.listening.is_empty() {
+            for path in configured {
+                let failed = |source| ServeError::Socket { path: path.clone(), source };
+                sockets.listening.push((path.clone(), bind(path).map_err(failed)?));
+                sockets.bound.push(path.clone());
+            }
+        }
+        Ok(sockets)
     }
+
+    /// Moved out, so that a drain closes them and nobody waits at a socket that is bound here.
+    fn take(&mut self) -> io::Result<Vec<Listening>> {
+        let listening = self.listening.drain(..).map(|(socket, listener)| {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            Ok(Listening { socket, listener })
+        });
+        listening.collect()
+    }
+}
+
+impl Drop for Sockets {
+    /// So that clients are told at once that nobody listens.
+    fn drop(&mut self) {
+        for path in &self.bound {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn path_of(listener: &UnixListener) -> io::Result<PathBuf> {
+    let address = listener.local_addr()?;
+    let path = address.as_pathname().map(Path::to_owned);
+    path.ok_or_else(|| io::Error::other("it is no Unix socket with a path"))
 }
 
 fn handle_signals(trigger: Trigger) -> io::Result<oneshot::Receiver<()>> {
     let (stop, stopped) = oneshot::channel();
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGIO, SIGTERM])?;
     let body = move || {
         let mut stop = Some(stop);
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                trigger.pull();
-                continue;
+            match signal {
+                SIGHUP => {
+                    trigger.pull_for_systemd();
+                    continue;
+                }
+                SIGIO => {
+                    trigger.pull();
+                    continue;
+                }
+                _ => {}
             }
             match stop.take() {
                 Some(stop) => drop(stop.send(())),
@@ -152,6 +215,24 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// What systemd passed cannot be listened on.
+    #[error("cannot take the sockets that were passed")]
+    Passed(#[source] io::Error),
+    /// A socket was passed of which the configuration knows nothing.
+    #[error("{} was passed, and is not one of `sockets` in the configuration", path.display())]
+    NotConfigured {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The limit of descriptors cannot be set.
+    #[error("cannot raise the limit of descriptors")]
+    Descriptors(#[source] io::Error),
+    /// The limit of descriptors leaves none for a connection.
+    #[error("a limit of {descriptors_max} descriptors leaves none for connections: raise it")]
+    TooFewDescriptors {
+        /// The limit.
+        descriptors_max: u64,
+    },
     /// Signals cannot be handled.
     #[error("cannot handle signals")]
     Signals(#[source] io::Error),
@@ -168,7 +249,9 @@ impl ServeError {
         const IO: u8 = 74;
         const CONFIG: u8 = 78;
         match self {
-            Self::Load(LoadError::Store(StoreError::Policy { .. })) => CONFIG,
+            Self::Load(LoadError::Store(StoreError::Policy { .. }))
+            | Self::NotConfigured { .. }
+            | Self::TooFewDescriptors { .. } => CONFIG,
             Self::Load(LoadError::Store(StoreError::Io { source, .. }))
                 if source.kind() == io::ErrorKind::NotFound =>
             {

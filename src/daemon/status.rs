@@ -1,10 +1,13 @@
 //! How the daemon is, as JSON. The keys are a contract; more may be added.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::live::{Live, Serving};
 use crate::manifest::hex;
 use crate::policy::Stale;
+use crate::store::Protection;
 use crate::time::to_rfc3339;
 use crate::verdict::Verdict;
 
@@ -33,6 +36,9 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         "frames_refused": counts.frames_refused,
         "connections": counts.connections,
         "connections_open": counts.connections_open,
+        "connections_turned_away": counts.turned_away,
+        "connections_cut": counts.cut,
+        "callers_denied": counts.callers_denied,
         "accepts_failed": counts.accepts_failed,
         "loads": counts.loads,
         "loads_failed": counts.loads_failed,
@@ -51,11 +57,48 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         status["issued"] = to_rfc3339(manifest.issued).into();
         status["expires"] = to_rfc3339(manifest.expires).into();
         status["records"] = manifest.tables.iter().map(|table| table.records).sum::<u64>().into();
+        if let Some(generation) = &serving.generation {
+            status["huge_page_bytes"] = generation.base.huge_bytes().into();
+            status["protection"] = match generation.protection {
+                Protection::Lease => "lease",
+                Protection::Copy => "copy",
+                Protection::Mode { .. } => "mode",
+            }
+            .into();
+        }
         status["table_bytes"] = manifest.tables.iter().map(|table| table.bytes).sum::<u64>().into();
     }
     status.to_string()
 }
 
+/// How the daemon is, for people, on one line.
+pub(super) fn line(live: &Live) -> String {
+    let serving = Arc::clone(&live.serving());
+    let now = live.now(&serving);
+    let Some(judged) = &serving.judged else {
+        return format!("unavailable: {}", reason(&serving));
+    };
+    let manifest = &judged.manifest;
+    let records: u64 = manifest.tables.iter().map(|table| table.records).sum();
+    let expires = to_rfc3339(manifest.expires);
+    let mut line = match (serving.usable(now).is_some(), serving.is_expired(now)) {
+        (true, false) => {
+            format!("generation {}, {records} tokens, until {expires}", manifest.generation)
+        }
+        (true, true) => format!(
+            "stale: generation {} expired {expires}, served as the policy says",
+            manifest.generation
+        ),
+        (false, _) => format!("unavailable: {}", reason(&serving)),
+    };
+    if let Some(refused) = live.refused.load_full() {
+        line.push_str("; not accepted: ");
+        line.push_str(&refused);
+    }
+    line
+}
+
+/// Why there is nothing to answer from.
 fn reason(serving: &Serving) -> String {
     match (&serving.unavailable, &serving.judged) {
         (Some(reason), _) => reason.clone(),

@@ -4,23 +4,43 @@
 //! since a queue that overflowed reports no paths; and a slow poll finds what no event told.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::systemd;
+
 /// Fills the reconsider cell. A full cell stays full: one look sees all changes before it.
 #[derive(Clone, Debug)]
-pub struct Trigger(SyncSender<()>);
+pub struct Trigger {
+    cell: SyncSender<()>,
+    /// systemd waits to be told that the look it asked for has ended.
+    is_awaited: Arc<AtomicBool>,
+}
 
 impl Trigger {
     pub(super) fn new() -> (Trigger, Receiver<()>) {
         let (send, receive) = sync_channel(1);
-        (Trigger(send), receive)
+        (Trigger { cell: send, is_awaited: Arc::default() }, receive)
     }
 
     /// Asks for a look at store and policy, soon.
     pub fn pull(&self) {
-        let _ = self.0.try_send(());
+        let _ = self.cell.try_send(());
+    }
+
+    /// As [`Trigger::pull`], and systemd is told when the look has begun and ended.
+    pub(super) fn pull_for_systemd(&self) {
+        systemd::reloading();
+        self.is_awaited.store(true, Ordering::Release);
+        self.pull();
+    }
+
+    /// Whether systemd waits; it does not any more.
+    pub(super) fn take_awaited(&self) -> bool {
+        self.is_awaited.swap(false, Ordering::AcqRel)
     }
 }
 

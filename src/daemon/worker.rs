@@ -7,7 +7,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,9 +17,9 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use super::SharedLive;
 use super::answer::Batch;
-use super::connection::{Connection, Next, SCRATCH_BYTES, prepare};
+use super::connection::{Connection, KEPT_BYTES, Next, SCRATCH_BYTES};
+use super::{Config, SharedLive};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
@@ -30,6 +29,9 @@ const INBOX: usize = 1024;
 const WAKE: u64 = u64::MAX;
 /// How often a draining worker looks at the clock.
 const DRAIN_TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// How often stalled and idle connections are looked for.
+const SWEEP_TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const SWEEP: Duration = Duration::from_secs(1);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// All workers of a daemon.
@@ -38,7 +40,7 @@ pub(super) struct Workers {
 }
 
 struct Handle {
-    inbox: SyncSender<UnixStream>,
+    inbox: SyncSender<Connection>,
     wake: Arc<OwnedFd>,
     connections: Arc<AtomicUsize>,
     draining: Arc<AtomicBool>,
@@ -46,24 +48,28 @@ struct Handle {
 }
 
 impl Workers {
-    pub(super) fn start(live: &SharedLive, count: usize) -> io::Result<Workers> {
-        let workers = (0..count.max(1)).map(|number| Handle::start(live, number));
+    pub(super) fn start(live: &SharedLive, config: &Config) -> io::Result<Workers> {
+        let limits = Limits {
+            buffer_bytes_max: config.buffer_bytes_max / config.workers,
+            stalled: config.stalled,
+            idle: config.idle,
+        };
+        let workers = (0..config.workers).map(|number| Handle::start(live, limits, number));
         Ok(Workers { workers: workers.collect::<io::Result<_>>()? })
     }
 
     /// Gives a connection to the worker that has the fewest.
-    pub(super) fn give(&mut self, stream: UnixStream) -> io::Result<()> {
-        prepare(&stream)?;
+    pub(super) fn give(&self, connection: Connection) -> io::Result<()> {
         let fewest = self.workers.iter().min_by_key(|w| w.connections.load(Ordering::Relaxed));
-        let worker = fewest.expect("there is at least one worker");
-        worker.connections.fetch_add(1, Ordering::Relaxed);
-        match worker.inbox.try_send(stream) {
-            Ok(()) => worker.wake(),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                worker.connections.fetch_sub(1, Ordering::Relaxed);
-                Err(io::Error::other("the worker takes no more connections now"))
-            }
-        }
+        fewest.expect("there is at least one worker").give(connection)
+    }
+
+    /// Gives each worker a connection of its own.
+    pub(super) fn give_each(
+        &self,
+        connections: impl Iterator<Item = Connection>,
+    ) -> io::Result<()> {
+        self.workers.iter().zip(connections).try_for_each(|(worker, own)| worker.give(own))
     }
 
     /// Answers what has arrived, closes all connections, and ends the threads, within `limit`.
@@ -83,7 +89,7 @@ impl Workers {
 }
 
 impl Handle {
-    fn start(live: &SharedLive, number: usize) -> io::Result<Handle> {
+    fn start(live: &SharedLive, limits: Limits, number: usize) -> io::Result<Handle> {
         let (inbox, arriving) = sync_channel(INBOX);
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let connections = Arc::new(AtomicUsize::new(0));
@@ -98,6 +104,9 @@ impl Handle {
             count: Arc::clone(&connections),
             draining: Arc::clone(&draining),
             is_draining: false,
+            limits,
+            held_bytes: 0,
+            swept_at: Instant::now(),
             connections: Vec::new(),
             free: Vec::new(),
             turns: Vec::new(),
@@ -109,6 +118,18 @@ impl Handle {
         Ok(Handle { inbox, wake, connections, draining, thread })
     }
 
+    fn give(&self, connection: Connection) -> io::Result<()> {
+        connection.prepare()?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        match self.inbox.try_send(connection) {
+            Ok(()) => self.wake(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.connections.fetch_sub(1, Ordering::Relaxed);
+                Err(io::Error::other("the worker takes no more connections now"))
+            }
+        }
+    }
+
     fn wake(&self) -> io::Result<()> {
         // Any number but 0 wakes, so the order of its bytes does not matter.
         rustix::io::write(&self.wake, &[1; size_of::<u64>()])?;
@@ -116,15 +137,27 @@ impl Handle {
     }
 }
 
+/// What a worker lets its connections do.
+#[derive(Clone, Copy)]
+struct Limits {
+    buffer_bytes_max: usize,
+    stalled: Duration,
+    idle: Option<Duration>,
+}
+
 struct Worker {
     live: SharedLive,
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
-    arriving: Receiver<UnixStream>,
+    arriving: Receiver<Connection>,
     /// Connections given to this worker, those in the inbox too.
     count: Arc<AtomicUsize>,
     draining: Arc<AtomicBool>,
     is_draining: bool,
+    limits: Limits,
+    /// Bytes in the buffers of all connections.
+    held_bytes: usize,
+    swept_at: Instant,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Connections that have complete frames left.
@@ -142,6 +175,7 @@ impl Worker {
             let timeout = match (self.turns.is_empty(), self.is_draining) {
                 (false, _) => Some(&AT_ONCE),
                 (true, true) => Some(&DRAIN_TICK),
+                (true, false) if self.connections.len() > self.free.len() => Some(&SWEEP_TICK),
                 (true, false) => None,
             };
             let waited =
@@ -165,16 +199,23 @@ impl Worker {
             if woken {
                 self.take_in();
             }
+            if self.swept_at.elapsed() >= SWEEP {
+                self.sweep();
+            }
         }
     }
 
     fn tick(&mut self, ready: &[usize]) {
+        if ready.is_empty() {
+            return;
+        }
         let live = Arc::clone(&self.live);
         let serving = live.serving();
+        let now = Instant::now();
         for &index in ready {
             if let Some(connection) = self.connections[index].as_mut() {
                 connection.is_listed = false;
-                connection.receive(index, &mut self.scratch, &mut self.batch, &serving);
+                connection.receive(index, &mut self.scratch, &mut self.batch, &serving, now);
             }
         }
         let connections = &mut self.connections;
@@ -185,13 +226,17 @@ impl Worker {
         self.batch.clear();
         drop(serving);
         for &index in ready {
-            self.send(index);
+            self.send(index, now);
         }
+        self.keep_within_budget();
     }
 
-    fn send(&mut self, index: usize) {
+    fn send(&mut self, index: usize, now: Instant) {
         let Some(connection) = self.connections[index].as_mut() else { return };
-        let next = connection.send();
+        let next = connection.send(now);
+        let held_bytes = connection.held_bytes();
+        self.held_bytes = self.held_bytes + held_bytes - connection.counted_bytes;
+        connection.counted_bytes = held_bytes;
         let waits_to_write = next == Next::Write;
         if waits_to_write != connection.waits_to_write {
             let flags = if waits_to_write { EventFlags::OUT } else { EventFlags::IN };
@@ -216,20 +261,22 @@ impl Worker {
     fn take_in(&mut self) {
         let mut counter = [0; size_of::<u64>()];
         let _ = rustix::io::read(&self.wake, &mut counter);
-        while let Ok(stream) = self.arriving.try_recv() {
+        while let Ok(connection) = self.arriving.try_recv() {
             let index = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
             let data = EventData::new_u64(index as u64);
-            if let Err(err) = epoll::add(&self.epoll, &stream, data, EventFlags::IN) {
+            if let Err(err) = epoll::add(&self.epoll, connection.stream(), data, EventFlags::IN) {
                 tracing::warn!(error = %err, "a connection could not be taken in");
                 self.free.push(index);
                 self.count.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
-            self.live.counters.opened();
-            self.connections[index] = Some(Connection::new(stream));
+            if !connection.is_own() {
+                self.live.counters.opened();
+            }
+            self.connections[index] = Some(connection);
         }
         if self.draining.load(Ordering::Acquire) && !self.is_draining {
             self.is_draining = true;
@@ -241,10 +288,48 @@ impl Worker {
 
     fn close(&mut self, index: usize) {
         // The descriptor leaves epoll when it is closed.
-        if self.connections[index].take().is_some() {
+        if let Some(connection) = self.connections[index].take() {
+            self.held_bytes -= connection.counted_bytes;
             self.free.push(index);
             self.count.fetch_sub(1, Ordering::Relaxed);
-            self.live.counters.closed();
+            if !connection.is_own() {
+                self.live.counters.closed();
+            }
+        }
+    }
+
+    fn cut(&mut self, index: usize) {
+        self.live.counters.cut();
+        self.close(index);
+    }
+
+    /// While buffers hold more than they may, closes the connection that has stalled for longest.
+    fn keep_within_budget(&mut self) {
+        while self.held_bytes > self.limits.buffer_bytes_max {
+            let connections = self.connections.iter().enumerate();
+            let stalled = connections.filter_map(|(index, connection)| {
+                let connection = connection.as_ref()?;
+                let holds = connection.held_bytes() > KEPT_BYTES;
+                Some((connection.stalled_since.filter(|_| holds)?, index))
+            });
+            let Some((_, index)) = stalled.min() else { return };
+            self.cut(index);
+        }
+    }
+
+    /// Closes what has stalled, or was idle, for longer than it may.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.swept_at = now;
+        for index in 0..self.connections.len() {
+            let Some(connection) = &self.connections[index] else { continue };
+            let since = |at: Instant| now.saturating_duration_since(at);
+            let stalled =
+                connection.stalled_since.is_some_and(|at| since(at) > self.limits.stalled);
+            let idle = self.limits.idle.is_some_and(|idle| since(connection.asked_at) > idle);
+            if stalled || (idle && !connection.is_own()) {
+                self.cut(index);
+            }
         }
     }
 }

@@ -53,8 +53,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 const ASYNC_PLACES: &[&str] = &["src/daemon/", "src/client/aio"];
 
 /// The only files with `unsafe` in them, and none of them is here without need.
-const UNSAFE_FILES: &[&str] =
-    &["src/table/lookup.rs", "src/table/map.rs", "tools/bench/src/prefetch.rs"];
+const UNSAFE_FILES: &[&str] = &[
+    "src/daemon/peer.rs",
+    "src/daemon/systemd.rs",
+    "src/store/lease.rs",
+    "src/table/lookup.rs",
+    "src/table/map.rs",
+    "tools/bench/src/prefetch.rs",
+];
 
 /// A file that grows past this is due to be split. Raise it for nobody.
 const LINES_MAX: usize = 600;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use adamant::client::DEFAULT_SOCKET;
-use adamant::daemon::{Config, Options, init_log, serve};
+use adamant::daemon::{Config, init_log, serve};
 
 use crate::exit;
 
@@ -21,10 +21,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    init_log();
-    let home = &arguments.home;
-    let config = Config::new(home.join("store"), home.join("policy.toml"), home.join("state"));
-    let options = Options { socket: arguments.socket.clone(), wait: arguments.wait };
-    serve(config, &options)?;
+    let mut config = Config::of_home(&arguments.home);
+    config.sockets = vec![arguments.socket.clone()];
+    init_log(&config);
+    serve(config, arguments.wait)?;
     Ok(exit::OK)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use adamant::builder::{Options, build, publish_empty};
 use adamant::claims::Requirement;
 use adamant::client::Client;
-use adamant::daemon::{Config, Loader, run as serve};
+use adamant::daemon::{Config, Listening, Loader, run as serve};
 use adamant::store::Home;
 use adamant::token::{Digest, Token};
 use adamant::verdict::Verdict;
@@ -100,7 +100,8 @@ impl Daemon {
         let config = Config::new(home.store().root(), home.policy_path(), home.state());
         let loader = Loader::start(config)?;
         loader.check()?;
-        let listener = std::os::unix::net::UnixListener::bind(socket)?;
+        let path = socket.to_owned();
+        let listener = std::os::unix::net::UnixListener::bind(&path)?;
         listener.set_nonblocking(true)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -108,7 +109,8 @@ impl Daemon {
                 tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             runtime.block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                serve(listener, loader, async { drop(stopped.await) }).await
+                let listening = vec![Listening { socket: path, listener }];
+                serve(listening, loader, async { drop(stopped.await) }).await
             })?;
             Ok(())
         });
