@@ -124,7 +124,8 @@ impl Link {
                 pushed += self.fill(pushed..count, &mut push)?;
             }
             if self.in_flight() == 0 {
-                self.outgoing.write_frame(&self.stream, deadline)?;
+                let written = self.outgoing.write_frame(&self.stream, deadline);
+                written.map_err(|failure| self.last_words(failure, deadline))?;
             }
             self.outgoing.write_at_once(&self.stream)?;
             self.incoming.read(&self.stream, deadline)?;
@@ -138,6 +139,19 @@ impl Link {
             }
         }
         if self.is_idle() { Ok(()) } else { Err(FrameError::Unasked.into()) }
+    }
+
+    /// A daemon that closes without having been asked says why first.
+    fn last_words(&mut self, failure: Failure, deadline: Deadline) -> Failure {
+        if !matches!(failure, Failure::Broken(_)) {
+            return failure;
+        }
+        match self.incoming.read(&self.stream, deadline).and_then(|()| Ok(self.incoming.next()?)) {
+            Ok(Some(Reply::Error { code, message })) => {
+                CouldNotAsk::Refused { code, message: message.to_owned() }.into()
+            }
+            _ => failure,
+        }
     }
 
     /// Puts together as many of the `frames` as may be written next, and says how many.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod callers;
 mod commands;
 mod damage;
 mod frames;

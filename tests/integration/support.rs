@@ -1,7 +1,8 @@
 //! Runs the real programs, and looks at what they say.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -81,6 +82,44 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         // Polled, because what is looked for happens in another process and tells nobody.
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A temporary folder that every user can look into.
+pub(crate) fn public_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Whether other users can be played. If not, says so; where all tests must run, it fails.
+pub(crate) fn can_be_others() -> bool {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    assert!(is_root || std::env::var_os("CI").is_none(), "this test needs root");
+    if !is_root {
+        eprintln!("not run: it takes root to take on another uid");
+    }
+    is_root
+}
+
+/// `program` as another user, with no capabilities: setpriv(1) of util-linux.
+pub(crate) fn as_user(uid: u32, gid: u32, groups: &[u32], program: &Path) -> Command {
+    let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+    let mut command = clean("setpriv");
+    command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
+    match groups.is_empty() {
+        true => command.arg("--clear-groups"),
+        false => command.args(["--groups", &groups.join(",")]),
+    };
+    command.arg("--").arg(program);
+    command
+}
+
+/// A copy of a program where every user can run it.
+pub(crate) fn public_copy(program: &str, folder: &Path) -> PathBuf {
+    let copy = folder.join(Path::new(program).file_name().unwrap());
+    fs::copy(program, &copy).unwrap();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    copy
 }
 
 /// A home in a temporary folder.
@@ -187,20 +226,30 @@ impl Server {
 
     /// `adamantd` on a home, perhaps still starting.
     pub(crate) fn spawn(home: &Path, options: &[&str]) -> Server {
+        Server::spawn_with(home, |command| {
+            command.args(options);
+        })
+    }
+
+    /// As [`Server::start`], with a configuration file.
+    pub(crate) fn configured(home: &Path, config: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("adamantd.toml");
+        fs::write(&file, config).unwrap();
+        let server = Server::spawn(home, &["--config", file.to_str().unwrap()]);
+        server.wait_until_listening();
+        server
+    }
+
+    /// `adamantd` on a home, with whatever `change` does to the command.
+    pub(crate) fn spawn_with(home: &Path, change: impl FnOnce(&mut Command)) -> Server {
+        let folder = public_folder();
         let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
-        let child = clean(env!("CARGO_BIN_EXE_adamantd"))
-            .arg("--home")
-            .arg(home)
-            .arg("--socket")
-            .arg(&socket)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Server { child, socket, log, _folder: folder }
+        let mut command = clean(env!("CARGO_BIN_EXE_adamantd"));
+        command.arg("--home").arg(home).arg("--socket").arg(&socket);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        change(&mut command);
+        Server { child: command.spawn().unwrap(), socket, log, _folder: folder }
     }
 
     pub(crate) fn wait_until_listening(&self) {
