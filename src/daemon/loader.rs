@@ -12,10 +12,10 @@
 //! A failure at any step keeps what is served. Then what is served is judged anew, under the
 //! policy as it is now: a signer that was withdrawn takes its generation with it at once.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::SIGIO;
 
@@ -33,6 +33,12 @@ use crate::token::Domain;
 /// How much the comparison of two generations gives way to others, as in nice(2).
 const COMPARE_NICE: i32 = 10;
 
+/// How often it is looked whether a generation has lost its last reader. A tick of a worker is a
+/// millisecond or two.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long the next generation waits for that.
+const RETIRES_WITHIN: Duration = Duration::from_secs(5);
+
 /// Loads generations.
 pub struct Loader {
     config: Config,
@@ -42,6 +48,8 @@ pub struct Loader {
     /// The bytes of the manifest that is served, to judge them again.
     note: Vec<u8>,
     retire: Sender<Arc<Generation>>,
+    /// The generation that was served before, while its maps may still be there.
+    retired: Weak<Generation>,
     hints: Receiver<()>,
     trigger: Trigger,
 }
@@ -68,6 +76,7 @@ impl Loader {
             live,
             note: Vec::new(),
             retire: retire_thread()?,
+            retired: Weak::new(),
             hints,
             trigger,
             config,
@@ -160,7 +169,7 @@ impl Loader {
 
     /// Lets a writer have its way with the file of a table that is served, and serves on from
     /// private memory.
-    fn yield_to_writer(&self) {
+    fn yield_to_writer(&mut self) {
         let serving = Arc::clone(&self.live.serving());
         let (Some(judged), Some(generation)) = (&serving.judged, &serving.generation) else {
             return;
@@ -227,6 +236,7 @@ impl Loader {
         if judged.expired && self.policy.stale == Stale::Refuse {
             return Err(Refusal::Expired { at: judged.manifest.expires }.into());
         }
+        self.wait_for_retired();
         let generation = self.store.open_to_serve(&judged, self.config.load)?;
         if let Protection::Mode { reason } = &generation.protection {
             tracing::warn!(
@@ -250,6 +260,14 @@ impl Loader {
         self.live.counters.load(true);
         self.swap(domain, judged, Some(Arc::new(generation)), None);
         Ok(())
+    }
+
+    /// Never more than two generations in memory: the one before the served one goes first.
+    fn wait_for_retired(&self) {
+        let began = Instant::now();
+        while self.retired.strong_count() > 0 && began.elapsed() < RETIRES_WITHIN {
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     fn judge(&self, note: &[u8], marks: &Marks) -> Result<Judged, Refusal> {
@@ -321,7 +339,7 @@ impl Loader {
     }
 
     fn swap(
-        &self,
+        &mut self,
         domain: Domain,
         judged: Judged,
         generation: Option<Arc<Generation>>,
@@ -332,6 +350,7 @@ impl Loader {
         let old = self.live.swap(Serving { domain, judged, generation, stale, unavailable });
         if let Some(generation) = &old.generation {
             // Unmapping gigabytes takes milliseconds, which no worker has.
+            self.retired = Arc::downgrade(generation);
             let _ = self.retire.send(Arc::clone(generation));
         }
     }
@@ -356,7 +375,6 @@ impl Drop for Keeper {
 
 /// Waits for the last reader of each generation that it is sent, and drops it.
 fn retire_thread() -> Result<Sender<Arc<Generation>>, LoadError> {
-    const LOOK_AGAIN: Duration = Duration::from_millis(10);
     let (send, receive) = mpsc::channel::<Arc<Generation>>();
     let body = move || {
         for generation in receive {

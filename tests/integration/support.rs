@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use adamant::client::Client;
+use adamant::policy::Policy;
+use adamant::token::Domain;
 use serde_json::Value;
 
 /// Far longer than anything takes, even on a machine that is busy with other tests.
@@ -197,6 +199,11 @@ impl Home {
         let mut arguments = vec!["build", "--json", "--home", self.text(), "--from", "-"];
         arguments.extend(options);
         run(&arguments, list)
+    }
+
+    /// How its tokens are hashed.
+    pub(crate) fn domain(&self) -> Domain {
+        Policy::parse(&fs::read_to_string(self.policy()).unwrap()).unwrap().domain
     }
 
     /// Copies the whole home, and so makes a second publisher with the same keys.

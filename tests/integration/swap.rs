@@ -3,18 +3,27 @@
 //! The oracle: token `n` is taken off the list for generation `3 + n`. So for each answer, token
 //! and generation alone say what is right.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use adamant::claims::Requirement;
 use adamant::client::{Answer, Client, Generation};
+use adamant::token::Digest;
 use adamant::verdict::Verdict;
 
 use crate::support::{Home, PATIENCE, Server, eventually};
 
 const TOKENS: usize = 400;
-const ROTATIONS: u64 = 25;
+const ROTATIONS: u64 = 300;
+/// Look-ups that are checked in all.
+const LOOKUPS_MIN: u64 = 30_000_000;
+/// Digests in a batch; where they are more than tokens, they are of no token.
+const BATCH: usize = 1024;
+/// From here on nothing may grow.
+const SETTLED: u64 = 50;
+const GROWTH_KIB_MAX: u64 = 1024;
 /// The generation in which all tokens are valid.
 const FIRST: u64 = 2;
 
@@ -24,6 +33,7 @@ fn expected(token: usize, generation: u64) -> Verdict {
 
 struct Shared {
     tokens: Vec<String>,
+    digests: Vec<Digest>,
     stop: AtomicBool,
     answers: AtomicU64,
     latest: AtomicU64,
@@ -32,8 +42,17 @@ struct Shared {
 impl Shared {
     fn check(&self, token: usize, verdict: Verdict, generation: u64) {
         assert_eq!(verdict, expected(token, generation), "token {token}, generation {generation}");
-        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.count(1, generation);
+    }
+
+    fn count(&self, answers: usize, generation: u64) {
+        self.answers.fetch_add(answers as u64, Ordering::Relaxed);
         self.latest.fetch_max(generation, Ordering::Relaxed);
+    }
+
+    /// The token whose digest is at that place of the batch; `None` where it is of none.
+    fn token_of(&self, at: usize) -> Option<usize> {
+        (at < 2 * TOKENS).then_some(at % TOKENS)
     }
 
     fn check_answer(&self, token: usize, answer: &Answer) {
@@ -68,10 +87,18 @@ fn ask_pipelined(client: &mut Client, shared: &Shared, _: usize) {
     answers.iter().enumerate().for_each(|(token, answer)| shared.check_answer(token, answer));
 }
 
-fn ask_batch(client: &mut Client, shared: &Shared, _: usize) {
-    let answers = client.verify_many(&shared.texts(), &Requirement::any()).unwrap();
-    assert_eq!(answers.len(), TOKENS);
-    answers.iter().enumerate().for_each(|(token, answer)| shared.check_answer(token, answer));
+/// Digests, as a service that hashes for itself: each token twice, and strangers between them.
+fn ask_batch(client: &mut Client, shared: &Shared, round: usize) {
+    let digests = &shared.digests;
+    let batch = client.verify_digests(digests, &Requirement::any()).unwrap();
+    let generation = batch.evidence.unwrap().generation.number;
+    for (at, row) in batch.rows.iter().enumerate() {
+        match shared.token_of(at) {
+            Some(token) => assert_eq!(row.verdict, expected(token, generation), "round {round}"),
+            None => assert_eq!(row.verdict, Verdict::Unknown, "round {round}"),
+        }
+    }
+    shared.count(batch.rows.len(), generation);
 }
 
 fn ask_raw(client: &mut Client, shared: &Shared, _: usize) {
@@ -82,8 +109,17 @@ fn ask_raw(client: &mut Client, shared: &Shared, _: usize) {
     }
 }
 
+/// Each token twice, then strangers.
+fn digests_of(home: &Home, tokens: &[String]) -> Vec<Digest> {
+    let domain = home.domain();
+    let ours = tokens.iter().chain(tokens).map(|token| domain.digest(token.as_bytes()).unwrap());
+    let strangers = (0..BATCH - 2 * TOKENS).map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes());
+    ours.chain(strangers).collect()
+}
+
+/// Promises 1 and 12.
 #[test]
-fn no_answer_is_wrong_or_missing_while_generations_are_swapped() {
+fn no_answer_is_wrong_or_missing_over_300_rotations_and_nothing_grows() {
     let home = Home::new();
     let tokens = home.issue(TOKENS);
     home.build();
@@ -91,6 +127,7 @@ fn no_answer_is_wrong_or_missing_while_generations_are_swapped() {
         std::fs::read_to_string(home.list()).unwrap().lines().map(str::to_owned).collect();
     let server = Server::start(&home.path());
     let shared = Arc::new(Shared {
+        digests: digests_of(&home, &tokens),
         tokens,
         stop: AtomicBool::new(false),
         answers: AtomicU64::new(0),
@@ -109,6 +146,16 @@ fn no_answer_is_wrong_or_missing_while_generations_are_swapped() {
             round
         })
     });
+    let watching = {
+        let (shared, pid) = (Arc::clone(&shared), server.pid());
+        thread::spawn(move || {
+            while !shared.stop.load(Ordering::Relaxed) {
+                let bases = mapped_bases(pid);
+                assert!(bases <= 2, "{bases} bases are mapped at once");
+            }
+        })
+    };
+    let mut settled = None;
     for rotation in 1..=ROTATIONS {
         let missing = usize::try_from(rotation).unwrap();
         home.build_from(list[missing..].join("\n").as_bytes(), &[]).expect_code(0);
@@ -117,14 +164,57 @@ fn no_answer_is_wrong_or_missing_while_generations_are_swapped() {
             shared.latest.load(Ordering::Relaxed) >= generation
                 || clients.iter().any(|c| c.is_finished())
         });
+        if rotation == SETTLED {
+            settled = Some(Usage::settled(&server));
+        }
     }
+    let (before, after) = (settled.unwrap(), Usage::settled(&server));
+    eventually("enough was asked", || {
+        shared.answers.load(Ordering::Relaxed) >= LOOKUPS_MIN
+            || clients.iter().any(|c| c.is_finished())
+    });
     shared.stop.store(true, Ordering::Relaxed);
     for client in clients {
         assert!(client.join().unwrap() > 0);
     }
-    assert!(shared.answers.load(Ordering::Relaxed) > 10_000);
-    // All maps but the last are gone.
-    eventually("old tables are unmapped", || mapped_tables(server.pid()) == 2);
+    watching.join().unwrap();
+    let answers = shared.answers.load(Ordering::Relaxed);
+    println!("{answers} answers over {ROTATIONS} rotations; {before:?}, then {after:?}");
+    assert!(answers >= LOOKUPS_MIN);
+    assert_eq!((before.descriptors, before.maps), (after.descriptors, after.maps));
+    assert!(after.private_kib <= before.private_kib + GROWTH_KIB_MAX, "{before:?} {after:?}");
+}
+
+/// What a process holds.
+#[derive(Debug)]
+struct Usage {
+    private_kib: u64,
+    descriptors: usize,
+    /// Files of tables and subjects that are mapped.
+    maps: usize,
+}
+
+impl Usage {
+    /// When the tables of the generation before are unmapped.
+    fn settled(server: &Server) -> Usage {
+        let pid = server.pid();
+        eventually("old tables are unmapped", || mapped_tables(pid) == 2);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        Usage {
+            private_kib: line.trim().trim_end_matches(" kB").parse().unwrap(),
+            descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            maps: mapped_tables(pid),
+        }
+    }
+}
+
+fn mapped_bases(pid: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let names = maps.lines().filter_map(|line| line.split_once("/store/tables/"));
+    let bases: BTreeSet<&str> =
+        names.map(|(_, name)| name).filter(|n| n.contains(".tbl")).collect();
+    bases.len()
 }
 
 /// Maps of table and subjects files in a process.
