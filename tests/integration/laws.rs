@@ -4,7 +4,6 @@
 //! other, which never knew of it, is then put in its place with a higher generation.
 
 use std::fs;
-use std::process::Command;
 
 use adamant::claims::Requirement;
 use adamant::verdict::Verdict;
@@ -34,7 +33,7 @@ fn refusal(before: &str, after: &str) -> String {
 
     let mut server = Server::start(&home.path());
     assert_eq!(server.generation(), 2);
-    copy_store(&other, &home);
+    other.deliver_to(&home);
     let refused = |server: &Server| {
         eventually("it is refused", || server.status()["refused"].is_string());
         assert_eq!(server.generation(), 2);
@@ -46,15 +45,6 @@ fn refusal(before: &str, after: &str) -> String {
     let again = Server::start(&home.path());
     assert_eq!(refused(&again), said);
     said
-}
-
-/// All of a store over another, the manifest last.
-fn copy_store(from: &Home, to: &Home) {
-    let script = "cp -an \"$1\"/tables/. \"$2\"/tables/ && cp -an \"$1\"/manifests/. \"$2\"/manifests/ \
-                  && cp \"$1\"/manifest \"$2\"/new && mv \"$2\"/new \"$2\"/manifest";
-    let copied =
-        Command::new("sh").args(["-c", script, "sh"]).arg(from.store()).arg(to.store()).status();
-    assert!(copied.unwrap().success());
 }
 
 #[test]
@@ -149,7 +139,7 @@ fn what_the_laws_allow_is_served() {
         + &line(3, C, ",\"audience\":\"a\"")
         + &listed;
     other.build_from(after.as_bytes(), &[]).expect_code(0);
-    copy_store(&other, &home);
+    other.deliver_to(&home);
     server.wait_for_generation(3);
     let answer = server.client().verify(token.as_bytes(), &Requirement::any()).unwrap();
     assert_eq!(answer.verdict(), Verdict::Valid);

@@ -5,6 +5,7 @@
 mod attacks;
 mod callers;
 mod commands;
+mod cut;
 mod damage;
 mod frames;
 mod golden;

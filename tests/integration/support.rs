@@ -206,6 +206,16 @@ impl Home {
         Policy::parse(&fs::read_to_string(self.policy()).unwrap()).unwrap().domain
     }
 
+    /// Copies its store over that of another, the manifest last, as a delivery does.
+    pub(crate) fn deliver_to(&self, other: &Home) {
+        let script = "cp -an \"$1\"/tables/. \"$2\"/tables/ \
+                      && cp -an \"$1\"/manifests/. \"$2\"/manifests/ \
+                      && cp \"$1\"/manifest \"$2\"/new && mv \"$2\"/new \"$2\"/manifest";
+        let mut copying = Command::new("sh");
+        copying.args(["-c", script, "sh"]).arg(self.store()).arg(other.store());
+        assert!(copying.status().unwrap().success());
+    }
+
     /// Copies the whole home, and so makes a second publisher with the same keys.
     pub(crate) fn copy(&self) -> Home {
         let copy = Home { folder: tempfile::tempdir().unwrap() };
@@ -250,12 +260,23 @@ impl Server {
 
     /// `adamantd` on a home, with whatever `change` does to the command.
     pub(crate) fn spawn_with(home: &Path, change: impl FnOnce(&mut Command)) -> Server {
-        let folder = public_folder();
-        let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
         let mut command = clean(env!("CARGO_BIN_EXE_adamantd"));
+        change(&mut command);
+        Server::spawn_command(home, command)
+    }
+
+    /// A copy of `adamantd` as another user.
+    pub(crate) fn spawn_as(home: &Path, uid: u32, daemon: &Path) -> Server {
+        Server::spawn_command(home, as_user(uid, uid, &[], daemon))
+    }
+
+    fn spawn_command(home: &Path, mut command: Command) -> Server {
+        let folder = public_folder();
+        // Whoever the daemon is, it makes its socket here.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
         command.arg("--home").arg(home).arg("--socket").arg(&socket);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        change(&mut command);
         Server { child: command.spawn().unwrap(), socket, log, _folder: folder }
     }
 
