@@ -13,7 +13,7 @@ use adamant::claims::Requirement;
 use adamant::client::Client;
 use adamant::verdict::Verdict;
 
-use crate::support::{Home, PATIENCE, Server, can_be_others, eventually, public_copy};
+use crate::support::{Home, PATIENCE, Server, alone, can_be_others, eventually, public_copy};
 
 const ROUNDS: u64 = 100;
 /// Enough for a few pages of records.
@@ -56,6 +56,7 @@ fn ask_while(asking: &AtomicBool, mut client: Client, tokens: &[String]) -> u64 
 
 /// Damages what is served `ROUNDS` times while a client asks.
 fn damage_under(config: &str, protection: &str, protection_after: &str) {
+    let _alone = alone();
     let publisher = Home::new();
     let served = publisher.copy();
     let tokens = publisher.issue(TOKENS);

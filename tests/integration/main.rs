@@ -11,6 +11,8 @@ mod frames;
 mod golden;
 mod laws;
 mod list;
+mod restart;
 mod support;
 mod swap;
+mod systemd;
 mod tour;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,13 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         // Polled, because what is looked for happens in another process and tells nobody.
         thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Held by a test whose clients ask without pause. Two such tests at once would leave the daemon
+/// and the builder of either little of a small machine.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A temporary folder that every user can look into.

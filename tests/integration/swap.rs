@@ -13,7 +13,7 @@ use adamant::client::{Answer, Client, Generation};
 use adamant::token::Digest;
 use adamant::verdict::Verdict;
 
-use crate::support::{Home, PATIENCE, Server, eventually};
+use crate::support::{Home, PATIENCE, Server, alone, eventually};
 
 const TOKENS: usize = 400;
 const ROTATIONS: u64 = 300;
@@ -120,6 +120,7 @@ fn digests_of(home: &Home, tokens: &[String]) -> Vec<Digest> {
 /// Promises 1 and 12.
 #[test]
 fn no_answer_is_wrong_or_missing_over_300_rotations_and_nothing_grows() {
+    let _alone = alone();
     let home = Home::new();
     let tokens = home.issue(TOKENS);
     home.build();
