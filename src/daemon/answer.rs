@@ -30,6 +30,11 @@ use crate::wire::{
 const BASE: u8 = 0;
 /// Digests after which a tick takes no more frames: at some 20 ns each, a millisecond.
 const DIGESTS_A_TICK: usize = 3 * DIGESTS_MAX;
+/// Digests after which a tick takes only light frames, so that single questions do not wait until
+/// every batch that came before them is answered.
+const DIGESTS_BUSY: usize = 4096;
+/// The longest body of a light frame: a hundred digests, or a few dozen single questions.
+pub(super) const LIGHT_BYTES: usize = 4096;
 /// Bytes of a batch at most, with what growing buffers leave unused: digests, rows and ranks.
 pub(super) const BATCH_BYTES_MAX: usize = 2
     * (DIGESTS_A_TICK + DIGESTS_MAX)
@@ -102,6 +107,11 @@ impl Batch {
     /// Whether what is left had better wait for the next tick.
     pub(super) fn is_full(&self) -> bool {
         self.digests.len() >= DIGESTS_A_TICK
+    }
+
+    /// Whether a heavy frame had better wait for the next tick.
+    pub(super) fn is_busy(&self) -> bool {
+        self.digests.len() >= DIGESTS_BUSY
     }
 
     /// Empties the batch for the next tick.

@@ -9,11 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-use super::answer::{Asker, Batch, Flow, Told};
+use super::answer::{Asker, Batch, Flow, LIGHT_BYTES, Told};
 use super::callers::Caller;
 use super::live::Serving;
 use super::seats::Seat;
@@ -119,7 +118,7 @@ impl Connection {
     pub(super) fn receive(
         &mut self,
         index: usize,
-        scratch: &mut Vec<u8>,
+        scratch: &mut [u8],
         batch: &mut Batch,
         serving: &Serving,
         now: Instant,
@@ -127,21 +126,20 @@ impl Connection {
         if self.has_output() || self.closing {
             return;
         }
-        scratch.clear();
-        match rustix::io::read(&self.stream, spare_capacity(scratch)) {
-            Ok(0) => self.ended = true,
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => {
-                self.ended = true;
-                self.closing = true;
-            }
-        }
+        // What was read and had to wait comes first: a client that sends faster than it is
+        // answered waits in its own socket, and not in our memory.
+        let received = if self.has_whole_frame() {
+            &[]
+        } else {
+            let bytes_max = if batch.is_busy() { LIGHT_BYTES } else { SCRATCH_BYTES };
+            self.read(&mut scratch[..bytes_max])
+        };
         let planned = if self.input.is_empty() {
-            let planned = self.plan(index, scratch, batch, serving);
-            self.input.extend_from_slice(&scratch[planned..]);
+            let planned = self.plan(index, received, batch, serving);
+            self.input.extend_from_slice(&received[planned..]);
             planned
         } else {
-            self.input.extend_from_slice(scratch);
+            self.input.extend_from_slice(received);
             let input = std::mem::take(&mut self.input);
             let planned = self.plan(index, &input, batch, serving);
             self.input = input;
@@ -157,6 +155,20 @@ impl Connection {
         }
     }
 
+    /// Reads once, and gives what was read.
+    fn read<'s>(&mut self, scratch: &'s mut [u8]) -> &'s [u8] {
+        match rustix::io::read(&self.stream, &mut *scratch) {
+            Ok(0) => self.ended = true,
+            Ok(read) => return &scratch[..read],
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => {
+                self.ended = true;
+                self.closing = true;
+            }
+        }
+        &[]
+    }
+
     /// Plans complete frames from the front of `bytes`, and says how many bytes they were.
     fn plan(&mut self, index: usize, bytes: &[u8], batch: &mut Batch, serving: &Serving) -> usize {
         let mut at = 0;
@@ -164,6 +176,7 @@ impl Connection {
         while !self.closing && reply_bytes < REPLY_BYTES_MAX && !batch.is_full() {
             match cut_frame(&bytes[at..]) {
                 Ok(None) => break,
+                Ok(Some((body, _))) if body.len() > LIGHT_BYTES && batch.is_busy() => break,
                 Ok(Some((body, taken))) => {
                     let asker =
                         Asker { connection: index, caller: &self.caller, is_own: self.is_own() };

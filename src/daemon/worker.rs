@@ -110,7 +110,7 @@ impl Handle {
             connections: Vec::new(),
             free: Vec::new(),
             turns: Vec::new(),
-            scratch: Vec::with_capacity(SCRATCH_BYTES),
+            scratch: vec![0; SCRATCH_BYTES],
             batch: Batch::default(),
         };
         let name = format!("worker-{number}");
@@ -131,9 +131,11 @@ impl Handle {
     }
 
     fn wake(&self) -> io::Result<()> {
-        // Any number but 0 wakes, so the order of its bytes does not matter.
-        rustix::io::write(&self.wake, &[1; size_of::<u64>()])?;
-        Ok(())
+        match rustix::io::write(&self.wake, &1_u64.to_le_bytes()) {
+            // A counter that is full wakes as well.
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(err) => Err(err.into()),
+        }
     }
 }
 
