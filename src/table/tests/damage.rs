@@ -161,13 +161,7 @@ fn a_directory_that_lies_is_harmless() {
         .map(|record| *record.first_chunk().unwrap())
         .chain([[0; 32], [0xFF; 32]])
         .collect();
-    let mut random = 0x2545_F491_4F6C_DD1D_u64;
-    let mut next = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random
-    };
+    let mut next = numbers();
     for _ in 0..5000 {
         let mut table = whole.clone();
         for _ in 0..1 + next() % 8 {
@@ -187,6 +181,67 @@ fn a_directory_that_lies_is_harmless() {
         });
     }
     assert_eq!(size_of::<Line>(), 64);
+}
+
+/// Pseudo-random numbers, the same in each run: xorshift64.
+fn numbers() -> impl FnMut() -> u64 {
+    let mut random = 0x2545_F491_4F6C_DD1D_u64;
+    move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    }
+}
+
+const DAMAGES: usize = 20_000;
+
+/// Promise 3: a table of a mebibyte, cut, or with bytes changed, copied or zeroed.
+#[test]
+fn damages_of_a_mebibyte_are_refused_and_with_checksums_made_anew_refused_or_right() {
+    let digests: Vec<Digest> =
+        (0..13_200_u32).map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
+    let whole = table_of(digests.iter().copied()).bytes().to_vec();
+    assert!(whole.len() > 1 << 20);
+    let mut next = numbers();
+    let mut below = move |end: usize| usize::try_from(next()).unwrap() % end;
+    let mut unchanged = 0;
+    for _ in 0..DAMAGES {
+        let mut bytes = whole.clone();
+        let (at, len) = (below(whole.len()), 1 + below(200));
+        let end = whole.len().min(at + len);
+        match below(5) {
+            0 => bytes.truncate(at),
+            1 => bytes[at..end].fill(0),
+            2 => bytes[at] ^= 1 << below(8),
+            3 => bytes.copy_within(at..end, below(whole.len() - len)),
+            // Half of the records' fields are zeros: damage what the header says as well.
+            _ => bytes[below(320)] = below(256).to_le_bytes()[0],
+        }
+        if bytes == whole {
+            unchanged += 1;
+            continue;
+        }
+        assert!(refused(&bytes).is_err());
+        if bytes.len() >= HEADER_BYTES {
+            reseal(&mut bytes);
+            refused_or_right(&bytes, &digests[below(digests.len() - 50)..][..50]);
+        }
+    }
+    assert!(unchanged < DAMAGES / 4);
+}
+
+/// What is accepted answers like the set of its own records.
+fn refused_or_right(bytes: &[u8], asked: &[Digest]) {
+    let Ok(table) = open(bytes) else { return };
+    let is_good = table.verify().is_ok();
+    table.get_many(asked, |index, found| {
+        assert!(found.is_none_or(|found| found.record.digest == asked[index]));
+        if is_good {
+            let held = table.records().binary_search_by(|record| record.digest.cmp(&asked[index]));
+            assert_eq!(found.map(|found| found.rank as usize), held.ok());
+        }
+    });
 }
 
 #[test]
