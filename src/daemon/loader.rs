@@ -108,7 +108,8 @@ impl Loader {
             (None, Some(at)) => Refusal::Expired { at }.to_string(),
             (None, None) => "nothing was loaded".to_owned(),
         };
-        Err(LoadError::Nothing { reason })
+        let is_missing = matches!(self.store.read_manifest(), Ok(None));
+        Err(LoadError::Nothing { reason, is_missing })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -437,6 +438,8 @@ pub enum LoadError {
     Nothing {
         /// Why.
         reason: String,
+        /// Nothing was published, or not here.
+        is_missing: bool,
     },
 }
 

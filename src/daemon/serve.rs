@@ -63,7 +63,12 @@ pub fn check_config(config: &Config) -> Result<String, ServeError> {
     let policy = load_policy(&config.policy).map_err(LoadError::from)?;
     let store = Store::at(&config.store);
     let tables = match store.read_manifest().map_err(LoadError::from)? {
-        None => "nothing was published to the store yet".to_owned(),
+        None if store.root().is_dir() => "nothing was published to the store yet".to_owned(),
+        None => {
+            return Err(
+                LoadError::from(StoreError::NoManifest { path: config.store.clone() }).into()
+            );
+        }
         Some(note) => {
             let marks = Marks::load(&config.state).map_err(LoadError::from)?;
             let judged = judge(&note, &policy, &marks, now_unix_s()).map_err(LoadError::from)?;
@@ -247,16 +252,22 @@ impl ServeError {
         const DATA: u8 = 65;
         const NO_INPUT: u8 = 66;
         const IO: u8 = 74;
+        const NOT_PERMITTED: u8 = 77;
         const CONFIG: u8 = 78;
         match self {
             Self::Load(LoadError::Store(StoreError::Policy { .. }))
             | Self::NotConfigured { .. }
             | Self::TooFewDescriptors { .. } => CONFIG,
+            Self::Load(
+                LoadError::Store(StoreError::NoManifest { .. })
+                | LoadError::Nothing { is_missing: true, .. },
+            ) => NO_INPUT,
             Self::Load(LoadError::Store(StoreError::Io { source, .. }))
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                NO_INPUT
-            }
+            | Self::Socket { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => NO_INPUT,
+                io::ErrorKind::PermissionDenied => NOT_PERMITTED,
+                _ => IO,
+            },
             Self::Load(err) if err.is_bad_input() => DATA,
             _ => IO,
         }

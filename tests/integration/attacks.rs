@@ -336,7 +336,7 @@ fn a_daemon_with_nothing_to_serve_says_why_or_waits() {
     fs::remove_dir_all(home.store().join("manifests")).unwrap();
     fs::create_dir(home.store().join("manifests")).unwrap();
     let mut server = Server::spawn(&home.path(), &[]);
-    assert_eq!(server.wait(), Some(65));
+    assert_eq!(server.wait(), Some(66));
     assert!(server.log().contains("nothing to serve"), "{}", server.log());
     assert!(!Path::new(server.socket()).exists());
 

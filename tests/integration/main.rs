@@ -11,6 +11,7 @@ mod frames;
 mod golden;
 mod laws;
 mod list;
+mod operator;
 mod restart;
 mod support;
 mod swap;

@@ -76,7 +76,15 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     if let Err(BuildError::Rejected { rejects, .. }) = &built {
         report_rejects(&arguments.from, arguments.rejects.as_deref(), rejects)?;
     }
-    report(&built?, json)?;
+    let built = built.map_err(|err| match err {
+        // These say what failed; only we know where.
+        BuildError::Table(_) | BuildError::Scratch(_) => {
+            let folder = home.store().tables();
+            anyhow::Error::new(err).context(format!("cannot build in {}", folder.display()))
+        }
+        err => err.into(),
+    })?;
+    report(&built, json)?;
     Ok(exit::OK)
 }
 
