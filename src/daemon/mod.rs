@@ -23,6 +23,7 @@ mod connection;
 mod live;
 mod loader;
 mod log;
+mod metrics;
 mod peer;
 mod probe;
 mod seats;
@@ -43,6 +44,7 @@ pub use config::{CONFIG_BYTES_MAX, Config, ConfigError, DEFAULTS, Log, Said};
 pub use live::{Live, Serving};
 pub use loader::{LoadError, Loader};
 pub use log::init_log;
+pub use metrics::openmetrics;
 pub use serve::{ServeError, check_config, serve};
 pub use watch::Trigger;
 

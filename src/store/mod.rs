@@ -289,7 +289,9 @@ fn check_identity(
     Err(StoreError::File { path: path.to_owned(), fault })
 }
 
-fn read_note(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+/// The bytes of the note in a file; `None` when there is no file. Longer ones than a note may be
+/// are cut where that shows.
+pub fn read_note(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let io = |source| StoreError::Io { action: "read", path: path.to_owned(), source };
     let file = match File::open(path) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -13,6 +13,7 @@ mod laws;
 mod list;
 mod operator;
 mod restart;
+mod status;
 mod support;
 mod swap;
 mod systemd;

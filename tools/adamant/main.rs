@@ -2,7 +2,9 @@
 
 mod build;
 mod demo;
+mod diff;
 mod exit;
+mod generation;
 mod init;
 mod inspect;
 mod issue;
@@ -47,6 +49,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Check every byte of a store, and who signed it
     VerifyStore(verify_store::Arguments),
+    /// Show what lies between two generations, and whether the second may follow the first
+    Diff(diff::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, json),
         Command::Inspect(arguments) => inspect::run(&arguments, json),
         Command::VerifyStore(arguments) => verify_store::run(&arguments, json),
+        Command::Diff(arguments) => diff::run(&arguments, json),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -1,0 +1,105 @@
+//! A status as OpenMetrics text, for a scraper. Timestamps instead of ages, and no token id in any
+//! label. The format: OpenMetrics 1.0.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::time::from_rfc3339;
+
+/// Counters, each with the key of the status that it is.
+const COUNTERS: &[(&str, &str, &str)] = &[
+    ("adamant_connections_opened", "connections", "Connections that were taken in."),
+    ("adamant_connections_turned_away", "connections_turned_away", "Connections without a seat."),
+    (
+        "adamant_connections_cut",
+        "connections_cut",
+        "Connections closed since they stalled or idled.",
+    ),
+    ("adamant_callers_denied", "callers_denied", "Connections of callers whom no rule fits."),
+    ("adamant_accepts_failed", "accepts_failed", "Failures to accept a connection."),
+    ("adamant_frames_refused", "frames_refused", "Frames answered with an error."),
+];
+
+/// Gauges, likewise.
+const GAUGES: &[(&str, &str, &str)] = &[
+    ("adamant_connections", "connections_open", "Connections that are open."),
+    ("adamant_epoch", "epoch", "Epoch of the generation that is served."),
+    ("adamant_generation", "generation", "Number of the generation that is served."),
+    ("adamant_table_bytes", "table_bytes", "Length of the tables that are served."),
+    ("adamant_table_huge_page_bytes", "huge_page_bytes", "Bytes of them in 2 MiB pages."),
+];
+
+/// Moments, likewise, as Unix seconds.
+const TIMESTAMPS: &[(&str, &str, &str)] = &[
+    ("adamant_generation_issued_timestamp_seconds", "issued", "When the generation was issued."),
+    ("adamant_generation_expires_timestamp_seconds", "expires", "When the generation expires."),
+    ("adamant_start_timestamp_seconds", "started", "When the daemon started."),
+];
+
+const STATES: [&str; 3] = ["ok", "stale", "unavailable"];
+
+/// The status of a daemon, as [`crate::client::Client::status`] gives it, in OpenMetrics. What it
+/// does not say is left out.
+pub fn openmetrics(status: &Value) -> String {
+    let mut out = Text(String::new());
+    out.family("adamant_build", "info", "What is running.");
+    let version = status["version"].as_str().unwrap_or_default();
+    out.sample("adamant_build_info", &format!("{{version=\"{version}\"}}"), 1);
+    out.family("adamant_state", "stateset", "Whether there is a generation to answer from.");
+    for state in STATES {
+        let is_so = u64::from(status["state"] == state);
+        out.sample("adamant_state", &format!("{{adamant_state=\"{state}\"}}"), is_so);
+    }
+    out.family("adamant_verify_requests", "counter", "Verdicts that were given.");
+    for (verdict, count) in status["verdicts"].as_object().into_iter().flatten() {
+        let labels = format!("{{surface=\"socket\",verdict=\"{verdict}\"}}");
+        out.sample("adamant_verify_requests_total", &labels, count.as_u64().unwrap_or(0));
+    }
+    out.family("adamant_generation_loads", "counter", "Generations that were looked at.");
+    for (result, key) in [("accepted", "loads"), ("refused", "loads_failed")] {
+        let labels = format!("{{result=\"{result}\"}}");
+        out.sample("adamant_generation_loads_total", &labels, status[key].as_u64().unwrap_or(0));
+    }
+    if let Some(records) = status["records"].as_u64() {
+        out.family("adamant_tokens", "gauge", "Records in the tables that are served.");
+        out.sample("adamant_tokens", "{state=\"all\"}", records);
+    }
+    for &(name, key, help) in COUNTERS {
+        out.single(name, "counter", help, status[key].as_u64());
+    }
+    for &(name, key, help) in GAUGES {
+        out.single(name, "gauge", help, status[key].as_u64());
+    }
+    for &(name, key, help) in TIMESTAMPS {
+        let moment = status[key].as_str().and_then(from_rfc3339);
+        out.single(name, "gauge", help, moment.and_then(|(unix_s, _)| u64::try_from(unix_s).ok()));
+    }
+    out.0.push_str("# EOF\n");
+    out.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, sort: &str, help: &str) {
+        let _ = writeln!(self.0, "# TYPE {name} {sort}");
+        if let Some(unit) =
+            ["seconds", "bytes"].iter().find(|unit| name.ends_with(&format!("_{unit}")))
+        {
+            let _ = writeln!(self.0, "# UNIT {name} {unit}");
+        }
+        let _ = writeln!(self.0, "# HELP {name} {help}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, sort: &str, help: &str, value: Option<u64>) {
+        let Some(value) = value else { return };
+        self.family(name, sort, help);
+        let suffix = if sort == "counter" { "_total" } else { "" };
+        self.sample(&format!("{name}{suffix}"), "", value);
+    }
+}
