@@ -8,8 +8,10 @@ fmt() { cargo fmt --all --check; }
 clippy() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
     # The features that users take alone.
-    cargo clippy -p adamant --lib --no-default-features --features client --locked -- -D warnings
-    cargo clippy -p adamant --lib --no-default-features --features store --locked -- -D warnings
+    local features
+    for features in client store tokio fake tower axum; do
+        cargo clippy -p adamant --lib --no-default-features --features "$features" --locked -- -D warnings
+    done
 }
 
 tests() { cargo test --workspace --locked; }

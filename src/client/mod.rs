@@ -29,12 +29,18 @@
 //!
 //! Read next: `session.rs` for what happens in a call, `link.rs` for the bytes of a connection.
 
+#[cfg(feature = "tokio")]
+pub mod aio;
 mod answer;
 mod dialer;
 mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod link;
 mod pipeline;
 mod session;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 use std::fmt;
 use std::ops::Range;
@@ -56,7 +62,7 @@ pub use pipeline::Pipeline;
 use dialer::Dialer;
 use error::Failure;
 use link::{Deadline, Link};
-use session::{Order, Session};
+use session::{Order, Session, check_claims};
 
 /// Where a packaged daemon listens.
 pub const DEFAULT_SOCKET: &str = "/run/adamant/adamant.sock";
@@ -88,8 +94,7 @@ impl Client {
 
     /// Connects to the daemon that [`SOCKET_VARIABLE`] names, or else to [`DEFAULT_SOCKET`].
     pub fn from_env() -> Result<Client, CouldNotAsk> {
-        let named = std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty());
-        Client::connect(named.map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from))
+        Client::connect(socket_from_env())
     }
 
     /// Connects to the daemon at `socket`. `timeout` bounds each call as a whole, this one too.
@@ -145,12 +150,8 @@ impl Client {
                 |_| 1,
                 |evidence, row, claims| answer = Answer::of_row(evidence, &row, claims),
             )?;
-            match &answer {
-                Answer::Valid(access) if claims_wanted && access.claims.is_none() => {
-                    Err(FrameError::RowCount { expected: 1, found: 0 }.into())
-                }
-                _ => Ok(answer),
-            }
+            check_claims(&answer, claims_wanted)?;
+            Ok(answer)
         })
     }
 
@@ -281,6 +282,11 @@ impl fmt::Debug for Client {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
+}
+
+fn socket_from_env() -> PathBuf {
+    let named = std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty());
+    named.map_or_else(|| PathBuf::from(DEFAULT_SOCKET), PathBuf::from)
 }
 
 fn ask_digests(

@@ -8,7 +8,7 @@ use crate::wire::{Claims, FrameError, Hello, Reply, Row, VerdictsHead};
 
 use super::error::Failure;
 use super::link::{Deadline, Link};
-use super::{CouldNotAsk, Evidence, Generation};
+use super::{Answer, CouldNotAsk, Evidence, Generation};
 
 /// How old a HELLO may be that makes us call a text malformed which an import could make a token.
 /// Long enough that a flood of such texts does not become a flood of connections.
@@ -25,21 +25,8 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     /// What to ask about for `token`; `None` when it is no token.
     pub(super) fn digest(&self, token: &[u8]) -> Result<Option<Digest>, Failure> {
-        let Some(domain) = self.link.domain() else {
-            return Err(if self.fresh {
-                CouldNotAsk::Unavailable.into()
-            } else {
-                Failure::OldHello
-            });
-        };
-        if let Ok(digest) = domain.digest(token) {
-            return Ok(Some(digest));
-        }
-        let recent = self.fresh || self.link.hello_age() < HELLO_AGE_MAX;
-        if recent || !may_be_imported_later(domain, token) {
-            return Ok(None);
-        }
-        Err(Failure::OldHello)
+        let age = if self.fresh { Duration::ZERO } else { self.link.hello_age() };
+        digest_of(token, self.link.hello(), age)
     }
 
     pub(super) fn rows_a_digests_frame(&self, ours: usize) -> usize {
@@ -70,21 +57,64 @@ impl Session<'_> {
     ) -> Result<(), Failure> {
         let order = &mut *self.order;
         self.link.exchange(self.deadline, count, push, |index, reply| {
-            let Reply::Verdicts(verdicts) = reply else {
-                return Err(FrameError::Unasked.into());
-            };
-            let (expected, found) = (rows(index), verdicts.rows.len());
-            if expected != found {
-                return Err(FrameError::RowCount { expected, found }.into());
-            }
-            if verdicts.rows.clone().any(|row| row.verdict == Verdict::Unavailable) {
-                return Err(CouldNotAsk::Unavailable.into());
-            }
-            let evidence = order.accept(&verdicts.head)?;
-            let mut claims = verdicts.claims.into_iter();
-            verdicts.rows.for_each(|row| take(evidence, row, claims.next().flatten()));
-            Ok(())
+            take_verdicts(reply, rows(index), order, &mut take)
         })
+    }
+}
+
+/// What to ask about for `token`; `None` when it is no token. `age` is that of the HELLO; zero is
+/// one of this call.
+pub(super) fn digest_of(
+    token: &[u8],
+    hello: &Hello,
+    age: Duration,
+) -> Result<Option<Digest>, Failure> {
+    let Some(domain) = &hello.domain else {
+        return Err(if age.is_zero() {
+            CouldNotAsk::Unavailable.into()
+        } else {
+            Failure::OldHello
+        });
+    };
+    if let Ok(digest) = domain.digest(token) {
+        return Ok(Some(digest));
+    }
+    if age < HELLO_AGE_MAX || !may_be_imported_later(domain, token) {
+        return Ok(None);
+    }
+    Err(Failure::OldHello)
+}
+
+/// Hands on the rows of a reply, of which there must be `expected`.
+pub(super) fn take_verdicts(
+    reply: Reply<'_>,
+    expected: usize,
+    order: &mut Order,
+    take: &mut impl FnMut(Evidence, Row, Option<Claims>),
+) -> Result<(), Failure> {
+    let Reply::Verdicts(verdicts) = reply else {
+        return Err(FrameError::Unasked.into());
+    };
+    let found = verdicts.rows.len();
+    if expected != found {
+        return Err(FrameError::RowCount { expected, found }.into());
+    }
+    if verdicts.rows.clone().any(|row| row.verdict == Verdict::Unavailable) {
+        return Err(CouldNotAsk::Unavailable.into());
+    }
+    let evidence = order.accept(&verdicts.head)?;
+    let mut claims = verdicts.claims.into_iter();
+    verdicts.rows.for_each(|row| take(evidence, row, claims.next().flatten()));
+    Ok(())
+}
+
+/// A valid token whose claims were asked for comes with them.
+pub(super) fn check_claims(answer: &Answer, claims_wanted: bool) -> Result<(), Failure> {
+    match answer {
+        Answer::Valid(access) if claims_wanted && access.claims.is_none() => {
+            Err(FrameError::RowCount { expected: 1, found: 0 }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -95,7 +125,7 @@ fn may_be_imported_later(domain: &Domain, text: &[u8]) -> bool {
     domain.foreign.is_none() && later.digest(text).is_ok()
 }
 
-fn least(ours: usize, theirs: u32) -> usize {
+pub(super) fn least(ours: usize, theirs: u32) -> usize {
     usize::try_from(theirs).map_or(ours, |theirs| ours.min(theirs))
 }
 
@@ -106,6 +136,18 @@ pub(super) struct Order {
 }
 
 impl Order {
+    /// An order that begins at a generation.
+    #[cfg(feature = "tokio")]
+    pub(super) fn since(seen: Generation) -> Order {
+        Order { seen }
+    }
+
+    /// The latest generation.
+    #[cfg(feature = "tokio")]
+    pub(super) fn seen(&self) -> Generation {
+        self.seen
+    }
+
     /// Takes the generation of a reply, unless it is an earlier one.
     fn accept(&mut self, head: &VerdictsHead) -> Result<Evidence, CouldNotAsk> {
         if head.epoch == 0 && head.generation == 0 {

@@ -45,6 +45,7 @@ fn write_slowly(socket: &Path, stop: &AtomicBool) {
             let kept = place.take().filter(|mut stream| stream.write_all(&[1]).is_ok());
             *place = kept.or_else(|| connect(socket, &begun));
         }
+        // Slept, because slowness is what this attacker is about.
         thread::sleep(PACE);
     }
 }
@@ -64,6 +65,7 @@ fn never_read(socket: &Path, stop: &AtomicBool) {
             });
             *place = kept.or_else(|| connect(socket, &question));
         }
+        // Slept, because slowness is what this attacker is about.
         thread::sleep(PACE);
     }
 }
@@ -129,6 +131,7 @@ fn ticks(pid: u32) -> u64 {
 /// Processor time in a second in which nobody asks, in hundredths of one core.
 fn load_percent(pid: u32) -> u64 {
     let before = ticks(pid);
+    // Slept, because nothing is to happen in that second.
     thread::sleep(Duration::from_secs(1));
     ticks(pid) - before
 }

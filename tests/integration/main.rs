@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aio;
 mod attacks;
 mod callers;
 mod commands;

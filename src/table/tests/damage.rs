@@ -168,7 +168,7 @@ fn a_directory_that_lies_is_harmless() {
             let at = directory.start + usize::try_from(next()).unwrap() % directory.len();
             table[at] = next().to_le_bytes()[0];
         }
-        if next() % 4 == 0 {
+        if next().is_multiple_of(4) {
             let line = directory.start + 64 * (usize::try_from(next()).unwrap() % 2);
             table[line..line + 6].copy_from_slice(&next().to_le_bytes()[..6]);
         }
