@@ -8,6 +8,7 @@ mod callers;
 mod commands;
 mod cut;
 mod damage;
+mod foreign;
 mod frames;
 mod golden;
 mod laws;
