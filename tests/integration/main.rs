@@ -11,6 +11,7 @@ mod damage;
 mod foreign;
 mod frames;
 mod golden;
+mod install;
 mod laws;
 mod list;
 mod operator;

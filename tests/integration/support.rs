@@ -269,21 +269,25 @@ impl Server {
     /// `adamantd` on a home, with whatever `change` does to the command.
     pub(crate) fn spawn_with(home: &Path, change: impl FnOnce(&mut Command)) -> Server {
         let mut command = clean(env!("CARGO_BIN_EXE_adamantd"));
+        command.arg("--home").arg(home);
         change(&mut command);
-        Server::spawn_command(home, command)
+        Server::spawn_command(command)
     }
 
     /// A copy of `adamantd` as another user.
     pub(crate) fn spawn_as(home: &Path, uid: u32, daemon: &Path) -> Server {
-        Server::spawn_command(home, as_user(uid, uid, &[], daemon))
+        let mut command = as_user(uid, uid, &[], daemon);
+        command.arg("--home").arg(home);
+        Server::spawn_command(command)
     }
 
-    fn spawn_command(home: &Path, mut command: Command) -> Server {
+    /// A daemon whose socket is here, and whose log is kept.
+    pub(crate) fn spawn_command(mut command: Command) -> Server {
         let folder = public_folder();
         // Whoever the daemon is, it makes its socket here.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
-        command.arg("--home").arg(home).arg("--socket").arg(&socket);
+        command.arg("--socket").arg(&socket);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Server { child: command.spawn().unwrap(), socket, log, _folder: folder }
     }
