@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::judge::{Judged, judge};
+use super::judge::{Judged, judge, judge_previous};
 use super::publish::Previous;
 use super::{Marks, Store, StoreError};
 use crate::durable;
@@ -105,7 +105,7 @@ impl Home {
     pub fn current(&self) -> Result<Option<Previous>, StoreError> {
         let store = self.store();
         let Some(note) = store.read_manifest()? else { return Ok(None) };
-        let judged = self.judge(&note, &store.manifest_path())?;
+        let judged = self.judge_previous(&note, &store.manifest_path())?;
         Ok(Some(Previous { judged, store }))
     }
 
@@ -116,13 +116,19 @@ impl Home {
             path: file.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })?;
-        Ok(Previous { judged: self.judge(&note, file)?, store: Store::of_manifest(file) })
+        Ok(Previous { judged: self.judge_previous(&note, file)?, store: Store::of_manifest(file) })
     }
 
     pub(super) fn judge(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
         let marks = Marks::load(&self.state())?;
         let refused = |source| StoreError::Refused { path: path.to_owned(), source };
         judge(note, &self.policy, &marks, now_unix_s()).map_err(refused)
+    }
+
+    fn judge_previous(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
+        let marks = Marks::load(&self.state())?;
+        let refused = |source| StoreError::Refused { path: path.to_owned(), source };
+        judge_previous(note, &self.policy, &marks, now_unix_s()).map_err(refused)
     }
 
     /// Private keys that the policy trusts now to sign manifests.

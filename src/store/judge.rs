@@ -36,7 +36,7 @@ impl Judged {
     }
 }
 
-/// Judges the bytes of a manifest that is to be served, or built upon.
+/// Judges the bytes of a manifest that is to be served.
 pub fn judge(
     note: &[u8],
     policy: &Policy,
@@ -56,6 +56,35 @@ pub fn judge_again(
     marks: &Marks,
     now_unix_s: i64,
 ) -> Result<Judged, Refusal> {
+    let judged = read(note, policy, marks, now_unix_s)?;
+    let Manifest { epoch, generation, .. } = judged.manifest;
+    if epoch != policy.epoch {
+        return Err(Refusal::Epoch { found: epoch, policy: policy.epoch });
+    }
+    if generation < policy.generation_floor {
+        return Err(Refusal::Floor { found: generation, floor: policy.generation_floor });
+    }
+    Ok(judged)
+}
+
+/// Judges a manifest that is only to be built upon. It may be of an earlier epoch, since the first
+/// generation of an epoch follows the last one before it.
+pub fn judge_previous(
+    note: &[u8],
+    policy: &Policy,
+    marks: &Marks,
+    now_unix_s: i64,
+) -> Result<Judged, Refusal> {
+    let judged = read(note, policy, marks, now_unix_s)?;
+    if judged.manifest.epoch > policy.epoch {
+        return Err(Refusal::Epoch { found: judged.manifest.epoch, policy: policy.epoch });
+    }
+    check_marks(&judged, policy, marks, now_unix_s)?;
+    Ok(judged)
+}
+
+/// What is asked of every manifest.
+fn read(note: &[u8], policy: &Policy, marks: &Marks, now_unix_s: i64) -> Result<Judged, Refusal> {
     check_policy(policy, marks)?;
     let hash = *blake3::hash(note).as_bytes();
     let note = Note::parse(note)?;
@@ -63,13 +92,6 @@ pub fn judge_again(
     let (text, signers) = note.verify(trusted)?;
     let signers: Vec<VerifierKey> = signers.into_iter().cloned().collect();
     let manifest = Manifest::parse(text, &policy.origin)?;
-    let (epoch, generation) = (manifest.epoch, manifest.generation);
-    if epoch != policy.epoch {
-        return Err(Refusal::Epoch { found: epoch, policy: policy.epoch });
-    }
-    if generation < policy.generation_floor {
-        return Err(Refusal::Floor { found: generation, floor: policy.generation_floor });
-    }
     let ahead_s = manifest.issued - now_unix_s;
     if ahead_s > AHEAD_S_MAX {
         return Err(Refusal::FromTheFuture { issued: manifest.issued, ahead_s });

@@ -34,7 +34,7 @@ use lease::Lease;
 
 pub use error::{FileFault, StoreError};
 pub use home::{Home, load_policy, now_unix_s};
-pub use judge::{Judged, Refusal, judge, judge_again};
+pub use judge::{Judged, Refusal, judge, judge_again, judge_previous};
 pub use marks::{Mark, Marks};
 pub use publish::{NewTables, Previous, Published};
 pub(crate) use succession::changed_field;

@@ -356,3 +356,43 @@ fn a_daemon_with_nothing_to_serve_says_why_or_waits() {
     home.build_from(&list, &["--first"]).expect_code(0);
     eventually("it is served", || server.status()["state"] == "ok");
 }
+
+/// docs/operations.md, "When a signer is stolen": hosts serve on until they have the new policy,
+/// and then take nothing more of the stolen key.
+#[test]
+fn a_stolen_signer_is_replaced_without_a_gap() {
+    let setting = Setting::new();
+    let issuing = setting.home.copy();
+    fs::copy(setting.home.list(), issuing.list()).unwrap();
+    let new = Home::new();
+    let signer_of = |home: &Home| {
+        let policy = fs::read_to_string(home.policy()).unwrap();
+        policy[policy.find("[[signer]]").unwrap()..].to_owned()
+    };
+    let policy = fs::read_to_string(issuing.policy()).unwrap();
+    let policy = policy.replace("epoch = 1", "epoch = 2");
+    fs::write(issuing.policy(), format!("{policy}\n{}", signer_of(&new))).unwrap();
+    let key = "signers/build.key";
+    fs::copy(new.path().join(key), issuing.path().join(key)).unwrap();
+    issuing.build();
+    issuing.deliver_to(&setting.home);
+    setting.serves_on("of whom the policy trusts none");
+
+    fs::write(issuing.policy(), policy.replace(&signer_of(&setting.home), &signer_of(&new)))
+        .unwrap();
+    fs::copy(issuing.policy(), setting.home.policy()).unwrap();
+    setting.server.wait_for_generation(3);
+    assert_eq!(setting.verdict(), Ok(Verdict::Valid));
+    assert_eq!(setting.server.status()["epoch"], 2);
+
+    // What the thief signs, however high.
+    let mut stolen = setting.good.clone();
+    (stolen.epoch, stolen.generation) = (2, 1000);
+    setting.place(&sign(&stolen.to_text(), &[&setting.signer()]));
+    let refused = "of whom the policy trusts none";
+    eventually(refused, || {
+        setting.server.status()["refused"].as_str().is_some_and(|said| said.contains(refused))
+    });
+    assert_eq!(setting.server.generation(), 3);
+    assert_eq!(setting.verdict(), Ok(Verdict::Valid));
+}
