@@ -29,7 +29,7 @@
 //! | [`claims`] | kind, audience, scopes: canonical bytes, requirements | `token` |
 //! | [`verdict`] | the one decision | `time`, `claims` |
 //! | [`wire`] | frames, no I/O | `verdict`, `claims`, `token` |
-//! | [`client`] | ask a daemon, blocking | `wire` |
+//! | [`client`] | ask a daemon: blocking; from tokio, in tower and axum; a fake for tests | `wire` |
 #![cfg_attr(
     feature = "store",
     doc = "
