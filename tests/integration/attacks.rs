@@ -396,3 +396,17 @@ fn a_stolen_signer_is_replaced_without_a_gap() {
     assert_eq!(setting.server.generation(), 3);
     assert_eq!(setting.verdict(), Ok(Verdict::Valid));
 }
+
+/// A key that may only revoke mints no trust.
+#[test]
+fn a_manifest_signed_for_another_role_is_refused() {
+    let setting = Setting::new();
+    let revoke = Signer::generate("acme/adamant/revoke").unwrap();
+    let entry =
+        format!("\n[[signer]]\nkey = \"{}\"\nroles = [\"revoke\"]\n", revoke.verifier_key());
+    setting.edit_policy(|policy| policy + &entry);
+    let mut manifest = setting.good.clone();
+    manifest.generation += 1;
+    setting.place(&sign(&manifest.to_text(), &[&revoke]));
+    setting.refused_everywhere("signed by acme/adamant/revoke, of whom the policy trusts none");
+}
