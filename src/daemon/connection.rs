@@ -28,8 +28,11 @@ pub(super) const KEPT_BYTES: usize = 64 << 10;
 /// One connection.
 pub(super) struct Connection {
     stream: UnixStream,
-    /// A frame that is not complete yet, or frames that had to wait.
+    /// A frame that is not complete yet, or frames that had to wait, from `planned` on.
     input: Vec<u8>,
+    /// Bytes in front of `input` that were planned. They leave when the rest is shorter, so that
+    /// no byte is moved twice.
+    planned: usize,
     output: Vec<u8>,
     sent: usize,
     caller: Arc<Caller>,
@@ -70,6 +73,7 @@ impl Connection {
         Connection {
             stream,
             input: Vec::new(),
+            planned: 0,
             output: Vec::new(),
             sent: 0,
             caller,
@@ -141,9 +145,9 @@ impl Connection {
         } else {
             self.input.extend_from_slice(received);
             let input = std::mem::take(&mut self.input);
-            let planned = self.plan(index, &input, batch, serving);
+            let planned = self.plan(index, &input[self.planned..], batch, serving);
             self.input = input;
-            self.input.drain(..planned);
+            self.forget_planned(planned);
             planned
         };
         if planned > 0 {
@@ -152,6 +156,14 @@ impl Connection {
         }
         if self.ended && !self.closing && !self.has_whole_frame() {
             self.end(index, batch);
+        }
+    }
+
+    fn forget_planned(&mut self, more: usize) {
+        self.planned += more;
+        if self.planned >= self.input.len() - self.planned {
+            self.input.drain(..self.planned);
+            self.planned = 0;
         }
     }
 
@@ -245,7 +257,7 @@ impl Connection {
     }
 
     fn has_whole_frame(&self) -> bool {
-        !matches!(cut_frame(&self.input), Ok(None))
+        !matches!(cut_frame(&self.input[self.planned..]), Ok(None))
     }
 
     fn forget_large_buffers(&mut self) {

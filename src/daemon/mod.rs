@@ -69,10 +69,12 @@ pub async fn run(
         tokio::spawn(systemd::report(Arc::clone(&live), probe::Probe::new(&workers, &config)?));
     let mut porter = Porter::new(listening, &config, Arc::clone(&live));
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut sweep = tokio::time::interval(worker::SWEEP);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             () = porter.take_next(&workers) => {}
+            _ = sweep.tick() => workers.sweep(),
         }
     }
     drop(porter);

@@ -29,9 +29,9 @@ const INBOX: usize = 1024;
 const WAKE: u64 = u64::MAX;
 /// How often a draining worker looks at the clock.
 const DRAIN_TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-/// How often stalled and idle connections are looked for.
-const SWEEP_TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often stalled and idle connections are looked for. Workers are woken for it: with a timeout
+/// of its own each wait would set a timer, which costs more than a look-up.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// All workers of a daemon.
@@ -70,6 +70,14 @@ impl Workers {
         connections: impl Iterator<Item = Connection>,
     ) -> io::Result<()> {
         self.workers.iter().zip(connections).try_for_each(|(worker, own)| worker.give(own))
+    }
+
+    /// Has each worker look for stalled and idle connections.
+    pub(super) fn sweep(&self) {
+        for worker in &self.workers {
+            // A worker that cannot be woken has ended, and has no connections.
+            let _ = worker.wake();
+        }
     }
 
     /// Answers what has arrived, closes all connections, and ends the threads, within `limit`.
@@ -177,7 +185,6 @@ impl Worker {
             let timeout = match (self.turns.is_empty(), self.is_draining) {
                 (false, _) => Some(&AT_ONCE),
                 (true, true) => Some(&DRAIN_TICK),
-                (true, false) if self.connections.len() > self.free.len() => Some(&SWEEP_TICK),
                 (true, false) => None,
             };
             let waited =
@@ -200,8 +207,6 @@ impl Worker {
             ready.clear();
             if woken {
                 self.take_in();
-            }
-            if self.swept_at.elapsed() >= SWEEP {
                 self.sweep();
             }
         }
@@ -322,6 +327,9 @@ impl Worker {
     /// Closes what has stalled, or was idle, for longer than it may.
     fn sweep(&mut self) {
         let now = Instant::now();
+        if now.saturating_duration_since(self.swept_at) < SWEEP / 2 {
+            return;
+        }
         self.swept_at = now;
         for index in 0..self.connections.len() {
             let Some(connection) = &self.connections[index] else { continue };
