@@ -155,15 +155,30 @@ impl Loader {
 
     fn reconsider(&mut self) {
         self.yield_to_writer();
-        self.reread_policy();
+        let policy = self.reread_policy();
         let loaded = match self.store.read_manifest() {
             Ok(Some(note)) => self.load(note),
             Ok(None) => Err(StoreError::NoManifest { path: self.store.root().to_owned() }.into()),
             Err(err) => Err(err.into()),
         };
-        match loaded {
-            Ok(()) => self.live.refused.store(None),
-            Err(err) => self.report(chain(&err)),
+        let report = |said: String, tell: fn(&str)| {
+            // Once, however often it is met.
+            if self.live.refused.load().as_deref() != Some(&said) {
+                self.live.counters.load(false);
+                tell(&said);
+                self.live.refused.store(Some(Arc::new(said)));
+            }
+        };
+        match (loaded, policy) {
+            (Err(err), _) => report(chain(&err), |error| {
+                let message_id = log::NOT_ACCEPTED;
+                tracing::error!(message_id, error, "manifest not accepted; what is served stays");
+            }),
+            (Ok(()), Err(err)) => report(chain(&err), |error| {
+                let message_id = log::POLICY_UNREADABLE;
+                tracing::error!(message_id, error, "policy not readable; the last good one stays");
+            }),
+            (Ok(()), Ok(())) => self.live.refused.store(None),
         }
         self.judge_served();
     }
@@ -195,36 +210,20 @@ impl Loader {
                     reason,
                     "what was served may not be served any more: unavailable"
                 );
+                // Whatever becomes of the file is judged anew.
+                self.note.clear();
                 self.swap(serving.domain.clone(), judged.clone(), None, Some(reason));
             }
         }
     }
 
-    /// Says what is wrong: once, however often it is met.
-    fn report(&self, refused: String) {
-        if self.live.refused.load().as_deref() != Some(&refused) {
-            self.live.counters.load(false);
-            tracing::error!(message_id = log::NOT_ACCEPTED, error = %refused, "manifest not accepted; what is served stays");
-            self.live.refused.store(Some(Arc::new(refused)));
+    fn reread_policy(&mut self) -> Result<(), LoadError> {
+        let policy = load_policy(&self.config.policy)?;
+        if policy != self.policy {
+            tracing::info!(epoch = policy.epoch, "the policy has changed");
+            self.policy = policy;
         }
-    }
-
-    fn reread_policy(&mut self) {
-        match load_policy(&self.config.policy) {
-            Ok(policy) if policy != self.policy => {
-                tracing::info!(epoch = policy.epoch, "the policy has changed");
-                self.policy = policy;
-            }
-            Ok(_) => {}
-            Err(err) => {
-                let error = chain(&err.into());
-                tracing::error!(
-                    message_id = log::POLICY_UNREADABLE,
-                    error,
-                    "policy not readable; the last good one stays"
-                );
-            }
-        }
+        Ok(())
     }
 
     /// Makes `note` what is served, if it is not already and may be.

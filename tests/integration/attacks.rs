@@ -312,7 +312,11 @@ fn a_policy_that_cannot_be_read_changes_nothing() {
     setting.server.signal("HUP");
     eventually("said", || setting.server.log().contains("policy not readable; the last good one"));
     assert_eq!(setting.verdict(), Ok(Verdict::Valid));
+    let refused = setting.server.status()["refused"].as_str().unwrap_or_default().to_owned();
+    assert!(refused.contains("policy.toml"), "{refused}");
     fs::write(setting.home.policy(), good).unwrap();
+    setting.server.signal("HUP");
+    eventually("it is mended", || setting.server.status()["refused"].is_null());
     setting.home.issue(1);
     setting.home.build();
     setting.server.wait_for_generation(3);
