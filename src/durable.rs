@@ -9,12 +9,13 @@
 //! A temporary file is held by a lock while its writer lives. [`sweep`] removes those that nobody
 //! holds: what a killed build leaves behind is gone after the next one.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -126,6 +127,64 @@ fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
     Ok(new)
 }
 
+/// Files that take their names together: all bytes reach the medium, then the names are taken in
+/// the order in which they were added, then each folder is made durable, once. A crash between
+/// leaves some of the names taken; what makes them count is written after them.
+pub struct Batch {
+    scratch: PathBuf,
+    files: Vec<(NewFile, PathBuf, u32)>,
+}
+
+impl Batch {
+    /// An empty batch, whose files have no name in `scratch` until they are named. It is on the
+    /// file system of their targets.
+    pub fn new(scratch: &Path) -> Batch {
+        Batch { scratch: scratch.to_owned(), files: Vec::new() }
+    }
+
+    /// Adds a file that will be `target`, in the place of any file of that name.
+    pub fn add(&mut self, target: PathBuf, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+        self.files.push((filled(&self.scratch, bytes)?, target, mode));
+        Ok(())
+    }
+
+    /// Makes it so.
+    pub fn commit(self) -> Result<(), DurableError> {
+        use rayon::prelude::*;
+        let seal = |(file, _, mode): &(NewFile, PathBuf, u32)| file.seal(*mode);
+        if self.files.len() > SEALED_TOGETHER {
+            // A journal commits what waits for it at once, so it pays to wait together.
+            self.files.par_iter().try_for_each(seal)?;
+        } else {
+            self.files.iter().try_for_each(seal)?;
+        }
+        let mut folders: Vec<&Path> = Vec::new();
+        for (file, target, _) in &self.files {
+            let folder = target.parent().unwrap_or(Path::new("."));
+            if folders.last() != Some(&folder) {
+                create_folder(folder, 0o755)?;
+                folders.push(folder);
+            }
+            fs::rename(&file.path, target)
+                .map_err(|err| DurableError::new("rename to", target, err))?;
+        }
+        folders.sort_unstable();
+        folders.dedup();
+        folders.into_iter().try_for_each(sync_folder)
+    }
+}
+
+/// Files of a batch above which they are brought to the medium by several threads.
+const SEALED_TOGETHER: usize = 16;
+
+/// Appends to `file`, which was opened by `path`, and waits until it is on the medium.
+pub fn append(file: &File, at: u64, bytes: &[u8], path: &Path) -> Result<(), DurableError> {
+    use std::os::unix::fs::FileExt;
+    file.set_len(at).map_err(|err| DurableError::new("truncate", path, err))?;
+    file.write_all_at(bytes, at).map_err(|err| DurableError::new("write", path, err))?;
+    file.sync_all().map_err(|err| DurableError::new("fsync", path, err))
+}
+
 /// Makes a folder and those above it that are missing, durably.
 pub fn create_folder(path: &Path, mode: u32) -> Result<(), DurableError> {
     if path.is_dir() {
@@ -170,23 +229,49 @@ pub struct Lock {
 impl Lock {
     /// Waits for the lock file `path` to be free, and holds it.
     pub fn take(path: &Path) -> Result<Lock, DurableError> {
-        let file = OpenOptions::new()
+        let file = Lock::open(path)?;
+        file.lock().map_err(|err| DurableError::new("lock", path, err))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// As [`Lock::take`], and gives up after `patience`.
+    pub fn take_within(path: &Path, patience: Duration) -> Result<Lock, DurableError> {
+        let file = Lock::open(path)?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::WouldBlock) if began.elapsed() < patience => {
+                    std::thread::sleep(LOCK_LOOK_AGAIN);
+                }
+                Err(err) => return Err(DurableError::new("lock", path, err.into())),
+            }
+        }
+    }
+
+    fn open(path: &Path) -> Result<File, DurableError> {
+        OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(path)
-            .map_err(|err| DurableError::new("open", path, err))?;
-        file.lock().map_err(|err| DurableError::new("lock", path, err))?;
-        Ok(Lock { _file: file })
+            .map_err(|err| DurableError::new("open", path, err))
     }
 }
 
+/// How often a lock that is held by another is looked at.
+const LOCK_LOOK_AGAIN: Duration = Duration::from_micros(200);
+
 fn sync_parent(path: &Path) -> Result<(), DurableError> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
+/// Makes durable which names a folder has.
+pub fn sync_folder(folder: &Path) -> Result<(), DurableError> {
     File::open(folder)
         .and_then(|file| file.sync_all())
         .map_err(|err| DurableError::new("fsync the folder", folder, err))

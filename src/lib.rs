@@ -37,6 +37,7 @@
 | [`note`], [`signers`] | signed notes, Ed25519 keys | nothing |
 | [`policy`] | who is trusted for what | `signers` |
 | [`table`] | the file: format, look-up, map, writer, sort, subjects | the above |
+| [`ledger`] | events, their tree, proofs, the index of tokens | `table`, `note` |
 | [`manifest`] | what a generation consists of | `note` |
 | [`store`] | the folder that travels: open, judge, publish | `manifest`, `table`, `policy` |
 | [`builder`] | token list -> table + manifest | `store` |
@@ -76,6 +77,8 @@ pub mod wire;
 pub mod builder;
 #[cfg(feature = "store")]
 pub mod durable;
+#[cfg(feature = "store")]
+pub mod ledger;
 #[cfg(feature = "store")]
 pub mod manifest;
 #[cfg(feature = "store")]

@@ -21,16 +21,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::ledger::tree::Hash;
 use crate::time::{from_rfc3339, to_rfc3339};
 
 /// Base and two overlays.
 pub const TABLES_MAX: usize = 3;
-/// The root of the empty tree: SHA-256 of nothing (RFC 6962, 2.1).
-pub const EMPTY_ROOT: [u8; 32] = [
-    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
-];
-
 /// A file's identity: the BLAKE3 of all its bytes.
 pub type FileHash = [u8; 32];
 
@@ -50,7 +45,7 @@ pub struct Manifest {
     /// When it ends, Unix seconds.
     pub expires: i64,
     /// Size and root of the ledger.
-    pub ledger: (u64, [u8; 32]),
+    pub ledger: (u64, Hash),
     /// The manifest before, if there was one.
     pub previous: Option<FileHash>,
     /// Least sequence of the revocations note.
@@ -178,7 +173,7 @@ impl<'a> Lines<'a> {
         parse_hash(self.value(name)?).ok_or(ManifestError::Line { name })
     }
 
-    fn ledger(&mut self) -> Result<(u64, [u8; 32]), ManifestError> {
+    fn ledger(&mut self) -> Result<(u64, Hash), ManifestError> {
         let wrong = ManifestError::Line { name: "ledger" };
         let parsed = self.value("ledger")?.split_once(' ').and_then(|(size, root)| {
             let root = BASE64.decode(root).ok()?.try_into().ok()?;
@@ -231,6 +226,7 @@ pub enum ManifestError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::ledger::tree::EMPTY_ROOT;
 
     fn sample() -> Manifest {
         Manifest {

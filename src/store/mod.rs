@@ -150,7 +150,7 @@ impl Store {
     /// As [`Store::open`], to answer from it: copied, or mapped under leases where they can be had.
     pub fn open_to_serve(&self, judged: &Judged, load: Load) -> Result<Generation, StoreError> {
         let protection = match load {
-            Load::Map => Protection::Lease,
+            Load::Map | Load::Lazy => Protection::Lease,
             Load::Copy => Protection::Copy,
         };
         self.open_with(judged, load, Holding { protection, leases: Vec::new() })

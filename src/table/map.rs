@@ -31,6 +31,8 @@ const HUGE_PERCENT_MIN: u64 = 90;
 pub enum Load {
     /// In the page cache, shared with all who map the same file.
     Map,
+    /// The same, read as it is needed: for those who look at little of it.
+    Lazy,
     /// In memory of this process alone, which nobody else can change or cut.
     Copy,
 }
@@ -47,6 +49,7 @@ impl Map {
     pub fn of(file: &File, load: Load) -> io::Result<Map> {
         let bytes = match load {
             Load::Map => map_whole(file)?,
+            Load::Lazy => return Ok(Map { bytes: map_lazily(file)?, huge_bytes: 0 }),
             Load::Copy => {
                 let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
                 private(len, |bytes| file.read_exact_at(bytes, 0))?
@@ -93,10 +96,14 @@ fn map_whole(file: &File) -> io::Result<Mmap> {
     map_once(file)
 }
 
-fn map_once(file: &File) -> io::Result<Mmap> {
+fn map_lazily(file: &File) -> io::Result<Mmap> {
     // SAFETY: the file is not written to while it is mapped, 0 bytes of it, by the contract of
     // this module; bytes that a damaged medium changes are refused by `Table::verify`.
-    let map = unsafe { Mmap::map(file) }?;
+    unsafe { Mmap::map(file) }
+}
+
+fn map_once(file: &File) -> io::Result<Mmap> {
+    let map = map_lazily(file)?;
     // Both only make the map faster, and old kernels know neither.
     let _ = map.advise(Advice::HugePage);
     let _ = map.advise(Advice::PopulateRead);

@@ -23,20 +23,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verdict", &["time", "claims"]),
     ("policy", &["time", "token", "signers", "note"]),
     ("table", &["time", "token", "claims", "durable", "verdict"]),
+    ("ledger", &["time", "token", "claims", "durable", "signers", "note", "table"]),
     ("wire", &["time", "token", "claims", "verdict"]),
-    ("manifest", &["time", "token", "durable", "signers", "note", "policy", "table"]),
+    ("manifest", &["time", "token", "durable", "signers", "note", "policy", "table", "ledger"]),
     (
         "store",
         &[
             "time", "token", "claims", "durable", "signers", "note", "verdict", "policy", "table",
-            "manifest",
+            "ledger", "manifest",
         ],
     ),
     (
         "builder",
         &[
             "time", "token", "claims", "durable", "signers", "note", "verdict", "policy", "table",
-            "manifest", "store",
+            "ledger", "manifest", "store",
         ],
     ),
     ("client", &["time", "token", "claims", "verdict", "wire"]),
@@ -44,7 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "time", "token", "claims", "durable", "signers", "note", "verdict", "policy", "table",
-            "wire", "manifest", "store", "builder", "client",
+            "ledger", "wire", "manifest", "store", "builder", "client",
         ],
     ),
 ];
