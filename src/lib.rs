@@ -40,7 +40,8 @@
 | [`ledger`] | events, their tree, proofs, the index of tokens | `table`, `note` |
 | [`manifest`] | what a generation consists of | `note` |
 | [`store`] | the folder that travels: open, judge, publish | `manifest`, `table`, `policy` |
-| [`builder`] | token list -> table + manifest | `store` |
+| [`builder`] | ledger range or token list -> tables + manifest | `store` |
+| [`issuing`] | issue, revoke, rotate, import, erase | `builder`, `ledger` |
 "
 )]
 #![cfg_attr(
@@ -77,6 +78,8 @@ pub mod wire;
 pub mod builder;
 #[cfg(feature = "store")]
 pub mod durable;
+#[cfg(feature = "store")]
+pub mod issuing;
 #[cfg(feature = "store")]
 pub mod ledger;
 #[cfg(feature = "store")]

@@ -12,6 +12,8 @@
 //!
 //! Read `list.rs` for the columns, `read.rs` for the streams, `merge.rs` for the laws.
 
+mod compose;
+mod ledger;
 mod list;
 mod merge;
 mod read;
@@ -23,15 +25,21 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable::{DurableError, NewFile};
-use crate::store::{Generation, Home, NewTables, Previous, Published, StoreError};
+use crate::ledger::LedgerError;
+use crate::store::{Generation, Home, NewTables, Next, Previous, Published, StoreError};
 use crate::table::format::{GRANTS_MAX, Record};
-use crate::table::{Entry, Sorter, SubjectsWriter, TableError, TableSpec, TableWriter, Written};
+use crate::table::{
+    Entry, Sorter, SubjectsWriter, Table, TableError, TableSpec, TableWriter, Written,
+};
 use crate::time::TableTime;
 use crate::token::{Domain, ForeignAlgorithm, ID_BYTES, TokenId};
 
 use list::Rules;
 use merge::Merge;
 
+pub use ledger::{
+    check_ledger_built, each_event, is_settling_due, publish, rebuild, renew, settle,
+};
 pub use list::COLUMNS;
 pub use merge::Changes;
 pub use read::{ReadError, Reject};
@@ -111,6 +119,9 @@ pub fn build(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Built, BuildError> {
     let previous = choose_previous(home, options)?;
+    if home.has_ledger() {
+        return Err(BuildError::LedgerBuilt);
+    }
     let generation = previous.as_ref().map(|previous| open(home, previous)).transpose()?;
     let memory = options.memory_bytes / 2;
     let folder = home.store().tables();
@@ -122,7 +133,8 @@ pub fn build(
     }
     let (tables, changes) = write(home, input, generation.as_ref(), options, progress)?;
     check_loss(&changes, options)?;
-    let published = home.publish(previous.as_ref(), tables)?;
+    let lock = home.lock_publishing()?;
+    let published = home.publish(&lock, previous.as_ref(), Next::of_list(tables))?;
     Ok(Built { published, rows, changes })
 }
 
@@ -131,7 +143,8 @@ pub fn publish_empty(home: &Home) -> Result<Published, BuildError> {
     let options = Options::default();
     let input = Input::new(Sorter::new(size_of::<[u8; 32]>(), 0, &home.store().tables()));
     let (tables, _) = write(home, input, None, &options, &mut |_| {})?;
-    Ok(home.publish(None, tables)?)
+    let lock = home.lock_publishing()?;
+    Ok(home.publish(&lock, None, Next::of_list(tables))?)
 }
 
 fn choose_previous(home: &Home, options: &Options) -> Result<Option<Previous>, BuildError> {
@@ -150,7 +163,7 @@ fn choose_previous(home: &Home, options: &Options) -> Result<Option<Previous>, B
 
 fn open(home: &Home, previous: &Previous) -> Result<Generation, BuildError> {
     let generation = previous.store.open(&previous.judged)?;
-    let (found, ours) = (generation.base.domain(), &home.policy().domain);
+    let (found, ours) = (generation.base().table.domain(), &home.policy().domain);
     if found.key != ours.key || found.prefix != ours.prefix {
         return Err(BuildError::OtherDomain);
     }
@@ -231,10 +244,10 @@ fn write(
     let old_grants = before.map_or(Vec::new(), grants_of);
     let (grants, listed_numbers, old_numbers) = number_grants(&input.grants, &old_grants);
     let foreign = input.foreign.then_some(ForeignAlgorithm::Sha256);
-    let foreign = foreign.or_else(|| before.and_then(|before| before.base.domain().foreign));
+    let foreign = foreign.or_else(|| before.and_then(|before| before.foreign()));
     let domain = Domain { foreign, ..home.policy().domain.clone() };
     let reference = before.and_then(|before| TableTime::end(before.manifest.issued));
-    let tables = before.map(|before| (&before.base, &before.subjects));
+    let tables = before.map(|before| (&before.base().table, &before.base().subjects));
     let mut merge =
         Merge::new(tables, old_numbers, reference.unwrap_or_default(), options.on_change);
 
@@ -337,8 +350,13 @@ fn twice(id: &[u8; ID_BYTES], line: u64, other: u64) -> Reject {
 }
 
 fn grants_of(generation: &Generation) -> Vec<Vec<u8>> {
-    let numbers = 0..u32::try_from(generation.base.grant_count()).expect("at most 2^20");
-    numbers.filter_map(|number| generation.base.grant_bytes(number).map(<[u8]>::to_vec)).collect()
+    grants_in(&generation.base().table)
+}
+
+/// Canonical bytes of all grants of a table.
+fn grants_in(table: &Table) -> Vec<Vec<u8>> {
+    let numbers = 0..u32::try_from(table.grant_count()).expect("at most 2^20");
+    numbers.filter_map(|number| table.grant_bytes(number).map(<[u8]>::to_vec)).collect()
 }
 
 /// All grants in canonical order, and the number in it of each listed and of each old one.
@@ -397,6 +415,21 @@ impl Rejects {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The ledger could not be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A time in the ledger that no table can say.
+    #[error("event {index} of the ledger has a time after the year 2156")]
+    Time {
+        /// The event.
+        index: u64,
+    },
+    /// The home is built from lists.
+    #[error("this home is built from token lists (`adamant build --from`); it has no ledger, and gets none: make another home")]
+    ListBuilt,
+    /// The home is built from its ledger.
+    #[error("this home is built from its ledger; a token list would go around it: use `adamant issue`, `import` and `revoke`, or make another home")]
+    LedgerBuilt,
     /// The list could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

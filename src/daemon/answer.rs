@@ -15,8 +15,8 @@ use super::live::Serving;
 use super::status;
 use super::{Live, live};
 use crate::claims::{Grant, Mismatch};
-use crate::store::Generation;
-use crate::table::{Found, Personal};
+use crate::store::{Generation, Located};
+use crate::table::Personal;
 use crate::time::TableTime;
 use crate::token::{Digest, ForeignAlgorithm, TokenId};
 use crate::verdict::{Verdict, judge};
@@ -26,8 +26,6 @@ use crate::wire::{
     push_verdicts,
 };
 
-/// The table that the base is, in rows.
-const BASE: u8 = 0;
 /// Digests after which a tick takes no more frames: at some 20 ns each, a millisecond.
 const DIGESTS_A_TICK: usize = 3 * DIGESTS_MAX;
 /// Digests after which a tick takes only light frames, so that single questions do not wait until
@@ -270,7 +268,7 @@ impl Batch {
             _ => None,
         });
         let mut question = Question::default();
-        generation.base.get_many(digests, |index, found| {
+        generation.get_many(digests, |index, found| {
             while index >= question.end {
                 let (end, requirement, limited) =
                     asking.next().expect("every digest is of a frame");
@@ -345,7 +343,7 @@ struct Question<'a> {
     requirement: Option<RequirementRef<'a>>,
     /// Set for a caller from whom some tokens are kept.
     limited: Option<&'a Caller>,
-    memo: [Option<(u32, Admission)>; MEMO],
+    memo: [Option<((u8, u32), Admission)>; MEMO],
 }
 
 /// What a grant is to a question.
@@ -366,16 +364,16 @@ impl<'a> Question<'a> {
         Question { end, requirement: asks.then_some(requirement), limited, memo: [None; MEMO] }
     }
 
-    fn row(&mut self, generation: &Generation, found: Option<Found<'_>>, now: TableTime) -> Row {
-        let Some(Found { record, .. }) = found else {
+    fn row(&mut self, generation: &Generation, found: Option<Located<'_>>, now: TableTime) -> Row {
+        let Some(Located { layer: table, record, .. }) = found else {
             return Row::without_record(Verdict::Unknown);
         };
         let grant = record.grant.get();
-        if self.limited.is_some() && !self.admission(generation, grant).askable {
+        if self.limited.is_some() && !self.admission(generation, table, grant).askable {
             return Row::without_record(Verdict::CallerNotAllowed);
         }
         let verdict = judge(&record.standing(), now, || match self.requirement {
-            Some(_) => self.admission(generation, grant).admits,
+            Some(_) => self.admission(generation, table, grant).admits,
             None => Ok(()),
         });
         let Some(id) = TokenId::from_bytes(record.id) else {
@@ -383,17 +381,17 @@ impl<'a> Question<'a> {
             return Row::without_record(Verdict::Unknown);
         };
         let expires = TableTime(record.expires.get());
-        Row { verdict, record: Some(Record { id, table: BASE, expires, grant }) }
+        Row { verdict, record: Some(Record { id, table, expires, grant }) }
     }
 
-    fn admission(&mut self, generation: &Generation, grant: u32) -> Admission {
+    fn admission(&mut self, generation: &Generation, table: u8, grant: u32) -> Admission {
         let slot = &mut self.memo[grant as usize % MEMO];
         if let Some((seen, admission)) = slot
-            && *seen == grant
+            && *seen == (table, grant)
         {
             return *admission;
         }
-        let admission = match generation.base.grant(grant) {
+        let admission = match generation.layer(table).and_then(|layer| layer.table.grant(grant)) {
             Some(view) => Admission {
                 askable: self.limited.is_none_or(|caller| caller.may_ask_about(&view)),
                 admits: self.requirement.as_ref().map_or(Ok(()), |requirement| {
@@ -403,14 +401,15 @@ impl<'a> Question<'a> {
             // Verified tables have no such grant; it admits nothing, and nobody.
             None => Admission { askable: false, admits: Err(Mismatch::Kind) },
         };
-        *slot = Some((grant, admission));
+        *slot = Some(((table, grant), admission));
         admission
     }
 }
 
 fn claims_of(generation: &Generation, record: Record, rank: u32) -> Option<Claims> {
-    let grant = Grant::decode(generation.base.grant_bytes(record.grant)?).ok()?;
-    let (subject, meta) = match generation.subjects.get(rank)? {
+    let layer = generation.layer(record.table)?;
+    let grant = Grant::decode(layer.table.grant_bytes(record.grant)?).ok()?;
+    let (subject, meta) = match layer.subjects.get(rank)? {
         Personal::Known { subject, meta } => (subject, meta),
         Personal::Erased => ("", ""),
     };

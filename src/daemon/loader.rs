@@ -25,7 +25,7 @@ use super::{Config, SharedLive, log, systemd};
 use crate::manifest::hex;
 use crate::policy::{Policy, Stale};
 use crate::store::{
-    Generation, Judged, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
+    Generation, Judged, Layer, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
     judge_again, load_policy, now_unix_s,
 };
 use crate::token::Domain;
@@ -48,8 +48,8 @@ pub struct Loader {
     /// The bytes of the manifest that is served, to judge them again.
     note: Vec<u8>,
     retire: Sender<Arc<Generation>>,
-    /// The generation that was served before, while its maps may still be there.
-    retired: Weak<Generation>,
+    /// The base that was served before, while its map may still be there.
+    retired: Weak<Layer>,
     hints: Receiver<()>,
     trigger: Trigger,
 }
@@ -236,9 +236,13 @@ impl Loader {
         if judged.expired && self.policy.stale == Stale::Refuse {
             return Err(Refusal::Expired { at: judged.manifest.expires }.into());
         }
-        self.wait_for_retired();
-        let generation = self.store.open_to_serve(&judged, self.config.load)?;
-        if let Protection::Mode { reason } = &generation.protection {
+        let serving = Arc::clone(&self.live.serving());
+        let served = serving.generation.as_ref().map_or(&[][..], |served| served.layers());
+        if served.first().is_none_or(|base| base.line != judged.manifest.tables[0]) {
+            self.wait_for_retired();
+        }
+        let generation = self.store.open_to_serve(&judged, self.config.load, served)?;
+        if let Protection::Mode { reason } = generation.protection() {
             tracing::warn!(
                 reason,
                 "only owner and mode protect the tables: own them, or have CAP_LEASE"
@@ -247,12 +251,14 @@ impl Loader {
         let domain = self.check_domain(&generation)?;
         self.check_succession(&generation)?;
         // Last, after every check: a mark of what cannot be served would lock the repair out.
-        Marks::record(&self.config.state, &judged.signers, judged.mark())?;
+        let mark = judged.mark();
+        let accepted: Vec<_> = judged.signers.iter().map(|key| (key.clone(), mark)).collect();
+        Marks::record(&self.config.state, &accepted)?;
         tracing::info!(
             message_id = log::SERVING,
             epoch = judged.manifest.epoch,
             generation = judged.manifest.generation,
-            records = judged.manifest.tables[0].records,
+            records = judged.manifest.records(),
             manifest = %hex(&judged.hash),
             "serving"
         );
@@ -262,7 +268,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Never more than two generations in memory: the one before the served one goes first.
+    /// Never more than two bases in memory: the one before the served one goes first.
     fn wait_for_retired(&self) {
         let began = Instant::now();
         while self.retired.strong_count() > 0 && began.elapsed() < RETIRES_WITHIN {
@@ -284,11 +290,12 @@ impl Loader {
     }
 
     fn check_domain(&self, generation: &Generation) -> Result<Domain, LoadError> {
-        let (found, ours) = (generation.base.domain(), &self.policy.domain);
-        if found.key != ours.key || found.prefix != ours.prefix {
+        let ours = &self.policy.domain;
+        let is_ours = |found: &Domain| found.key == ours.key && found.prefix == ours.prefix;
+        if !generation.layers().iter().all(|layer| is_ours(layer.table.domain())) {
             return Err(LoadError::OtherDomain);
         }
-        Ok(found.clone())
+        Ok(Domain { foreign: generation.foreign(), ..ours.clone() })
     }
 
     /// Compares a generation with the one that is served, if that one is still trusted. (If it is
@@ -350,7 +357,11 @@ impl Loader {
         let old = self.live.swap(Serving { domain, judged, generation, stale, unavailable });
         if let Some(generation) = &old.generation {
             // Unmapping gigabytes takes milliseconds, which no worker has.
-            self.retired = Arc::downgrade(generation);
+            let served = Arc::clone(&self.live.serving());
+            let served = served.generation.as_ref().map(|served| served.base());
+            if served.is_none_or(|served| !Arc::ptr_eq(served, generation.base())) {
+                self.retired = Arc::downgrade(generation.base());
+            }
             let _ = self.retire.send(Arc::clone(generation));
         }
     }

@@ -54,7 +54,7 @@ impl Probe {
 async fn ask(stream: &mut UnixStream, live: &Live) -> Result<(), String> {
     // Held while the answer is awaited, so that both are of one generation.
     let serving = Arc::clone(&live.serving());
-    let base = serving.generation.as_ref().map(|generation| &generation.base);
+    let base = serving.generation.as_ref().map(|generation| &generation.base().table);
     let present = base.and_then(|base| base.records().first()).map(|record| record.digest);
     let absent = base.map_or([0; size_of::<Digest>()], absent_from);
     let digests: Vec<Digest> = present.into_iter().chain([absent]).collect();

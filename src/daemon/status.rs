@@ -56,10 +56,10 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         status["manifest"] = hex(&judged.hash).into();
         status["issued"] = to_rfc3339(manifest.issued).into();
         status["expires"] = to_rfc3339(manifest.expires).into();
-        status["records"] = manifest.tables.iter().map(|table| table.records).sum::<u64>().into();
+        status["records"] = manifest.records().into();
         if let Some(generation) = &serving.generation {
-            status["huge_page_bytes"] = generation.base.huge_bytes().into();
-            status["protection"] = match generation.protection {
+            status["huge_page_bytes"] = generation.huge_bytes().into();
+            status["protection"] = match generation.protection() {
                 Protection::Lease => "lease",
                 Protection::Copy => "copy",
                 Protection::Mode { .. } => "mode",
@@ -79,7 +79,7 @@ pub(super) fn line(live: &Live) -> String {
         return format!("unavailable: {}", reason(&serving));
     };
     let manifest = &judged.manifest;
-    let records: u64 = manifest.tables.iter().map(|table| table.records).sum();
+    let records = manifest.records();
     let expires = to_rfc3339(manifest.expires);
     let mut line = match (serving.usable(now).is_some(), serving.is_expired(now)) {
         (true, false) => {

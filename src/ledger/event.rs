@@ -60,6 +60,8 @@ pub enum What {
     Revoke {
         /// The token.
         id: TokenId,
+        /// Its digest.
+        digest: Digest,
         /// When trust ends, Unix seconds. At or before the event's time: it has.
         at: i64,
         /// Why.
@@ -73,6 +75,8 @@ pub enum What {
     Erase {
         /// The token.
         id: TokenId,
+        /// Its digest.
+        digest: Digest,
         /// The event before about this token.
         previous: u64,
     },
@@ -128,6 +132,15 @@ impl Event {
         match &self.what {
             What::Issue(issued) => Some(issued.id),
             What::Revoke { id, .. } | What::Erase { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The digest of that token.
+    pub fn digest(&self) -> Option<Digest> {
+        match &self.what {
+            What::Issue(issued) => Some(issued.digest),
+            What::Revoke { digest, .. } | What::Erase { digest, .. } => Some(*digest),
             _ => None,
         }
     }
@@ -242,6 +255,7 @@ impl<'a> Leaf<'a> {
             request: request.as_deref().and_then(text),
             ticket: ticket.as_deref().and_then(text),
             id: event.token().map(|id| id.to_string().into()),
+            digest: event.digest().map(|digest| hex(&digest).into()),
             previous: event.previous(),
             ..Leaf::default()
         };
@@ -272,7 +286,6 @@ impl<'a> Leaf<'a> {
 
     fn issue(&mut self, issued: &'a Issued) {
         let Issued { grant, .. } = issued;
-        self.digest = Some(hex(&issued.digest).into());
         self.algorithm = issued.algorithm.map(|algorithm| algorithm.name().into());
         self.kind = Some(grant.kind.as_str().to_owned().into());
         self.audience = (!grant.audience.is_empty()).then(|| grant.audience.as_str().into());
@@ -313,6 +326,7 @@ impl<'a> Leaf<'a> {
                 let reason = self.reason.as_deref().and_then(Reason::from_name);
                 Ok(What::Revoke {
                     id: id(&self.id, "id")?,
+                    digest: hash(&self.digest, "digest")?,
                     at: time(self.at.as_deref().unwrap_or_default(), "at")?,
                     reason: reason.ok_or(missing("reason"))?,
                     successor: optional_id(&self.successor, "successor")?,
@@ -321,6 +335,7 @@ impl<'a> Leaf<'a> {
             }
             "erase" => Ok(What::Erase {
                 id: id(&self.id, "id")?,
+                digest: hash(&self.digest, "digest")?,
                 previous: self.previous.ok_or(missing("previous"))?,
             }),
             "publish" => Ok(What::Publish {
@@ -467,6 +482,7 @@ mod tests {
         };
         let revoke = |successor| What::Revoke {
             id: id("00000000000001"),
+            digest: [0xCD; 32],
             at: 1_795_582_800,
             reason: Reason::Superseded,
             successor,
@@ -478,7 +494,7 @@ mod tests {
             What::Issue(bare),
             revoke(None),
             revoke(Some(id("3vK9Qz0aTnB7xW"))),
-            What::Erase { id: id("00000000000001"), previous: 8 },
+            What::Erase { id: id("00000000000001"), digest: [0xCD; 32], previous: 8 },
             What::Publish { epoch: 1, generation: 2, manifest: [1; 32] },
             What::SignerAdded { key: key.clone(), roles: vec!["build".to_owned()] },
             What::SignerRetired { key, at: 1_795_582_800 },
@@ -517,10 +533,13 @@ mod tests {
             hex(&commitment(&[9; 32], "ann", ""))
         );
         assert_eq!(text(&samples()[0]), expected);
-        let rotate = "{\"schema\":1,\"type\":\"rotate\",\"time\":\"2026-11-25T05:00:00Z\",\
-                      \"actor\":\"uid:0\",\"id\":\"00000000000001\",\
-                      \"at\":\"2026-11-25T05:00:00Z\",\"reason\":\"superseded\",\
-                      \"successor\":\"3vK9Qz0aTnB7xW\",\"previous\":7}";
+        let rotate = format!(
+            "{{\"schema\":1,\"type\":\"rotate\",\"time\":\"2026-11-25T05:00:00Z\",\
+             \"actor\":\"uid:0\",\"id\":\"00000000000001\",\"digest\":\"{}\",\
+             \"at\":\"2026-11-25T05:00:00Z\",\"reason\":\"superseded\",\
+             \"successor\":\"3vK9Qz0aTnB7xW\",\"previous\":7}}",
+            "cd".repeat(32)
+        );
         assert_eq!(text(&samples()[3]), rotate);
     }
 

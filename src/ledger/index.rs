@@ -71,6 +71,11 @@ impl Key {
         Key::of(b'd', digest)
     }
 
+    /// Of a manifest that was published.
+    pub fn manifest(hash: &[u8; 32]) -> Key {
+        Key::of(b'm', hash)
+    }
+
     /// Of a request.
     pub fn request(request: &str) -> Key {
         Key::of(b'r', request.as_bytes())
@@ -116,6 +121,9 @@ impl Rows {
         }
         if let What::Issue(issued) = &event.what {
             add(Key::digest(&issued.digest), index);
+        }
+        if let What::Publish { manifest, .. } = &event.what {
+            add(Key::manifest(manifest), index);
         }
         if event.origin.request != self.request {
             self.request.clone_from(&event.origin.request);

@@ -119,6 +119,18 @@ pub enum LedgerError {
         /// How many.
         seen: u64,
     },
+    /// Something here has seen another ledger.
+    #[error(
+        "{}: {seen_by} has seen {seen} entries with another root: this is another ledger, or it was rewritten; nothing is appended", path.display()
+    )]
+    Forked {
+        /// The ledger's folder.
+        path: PathBuf,
+        /// Who has seen another.
+        seen_by: &'static str,
+        /// How many entries.
+        seen: u64,
+    },
     /// An entry is no event.
     #[error("entry {index} of the ledger")]
     Event {

@@ -4,10 +4,13 @@ use std::io;
 use std::path::PathBuf;
 
 use super::judge::Refusal;
+use super::succession::Breach;
 use crate::durable::DurableError;
-use crate::policy::PolicyError;
+use crate::ledger::LedgerError;
+use crate::policy::{PolicyError, Role};
 use crate::signers::SignerError;
 use crate::table::TableError;
+use crate::token::TokenId;
 
 /// Each variant is one thing for an operator to do, and names the file.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +69,13 @@ pub enum StoreError {
         /// Why.
         source: SignerError,
     },
-    /// There is no private key that the policy trusts now to sign manifests.
+    /// There is no private key that the policy trusts now in a role.
     #[error(
-        "no private key in {} is trusted with role `build` now: the policy names the public halves", path.display()
+        "no private key in {} is trusted with role `{role}` now: the policy names the public halves", path.display()
     )]
     NoSigner {
+        /// The role.
+        role: Role,
         /// The folder of private keys.
         path: PathBuf,
     },
@@ -92,12 +97,29 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
-    /// Written by a later version.
-    #[error("the manifest names {found} overlays, which this build does not read: upgrade")]
-    Overlays {
-        /// How many.
-        found: usize,
+    /// Tables do not cover the ledger without a gap.
+    #[error("table {table} of the manifest begins at event {from} of the ledger, should at {expected}")]
+    Gap {
+        /// Its place in the manifest, from 0; past the last, the ledger's end is meant.
+        table: usize,
+        /// Where it begins.
+        from: u64,
+        /// Where it should.
+        expected: u64,
     },
+    /// An overlay gives a token beneath it other claims, or more trust.
+    #[error("{}: token {} {breach}", path.display(), id.map_or_else(|| "without an id".to_owned(), |id| id.to_string()))]
+    Overlay {
+        /// The overlay.
+        path: PathBuf,
+        /// The token.
+        id: Option<TokenId>,
+        /// What was done to it.
+        breach: Breach,
+    },
+    /// The ledger cannot be read or written.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The marks are not readable.
     #[error("{}: line {line} is no mark; if the file cannot be restored, remove it to accept any generation of the policy's epoch", path.display())]
     Marks {

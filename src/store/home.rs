@@ -12,11 +12,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::judge::{Judged, judge, judge_previous};
 use super::publish::Previous;
 use super::{Marks, Store, StoreError};
-use crate::durable;
+use crate::durable::{self, Lock};
+use crate::ledger::tree::{self, EMPTY_ROOT};
+use crate::ledger::{
+    CHECKPOINT, Checkpoint, LedgerError, Openings, SUFFIX, Tiles, Writer, read_checkpoint,
+};
+use crate::manifest::Manifest;
+use crate::note::Note;
 use crate::policy::{LIFETIME_DAYS_DEFAULT, Policy, Role, Stale, TrustedSigner};
 use crate::signers::Signer;
 use crate::time::{EPOCH_UNIX_S, TableTime};
@@ -45,8 +52,18 @@ impl Home {
         }
         let signers = root.join("signers");
         let failed = |source| StoreError::Signer { path: signers.clone(), source };
-        let signer = Signer::generate(&format!("{origin}/build")).map_err(failed)?;
-        durable::write(&signers, "build.key", signer.to_file().as_bytes(), 0o600)?;
+        let mut trusted = Vec::new();
+        for role in [Role::Build, Role::Ledger] {
+            let signer = Signer::generate(&format!("{origin}/{role}")).map_err(failed)?;
+            let name = format!("{role}.key");
+            durable::write(&signers, &name, signer.to_file().as_bytes(), 0o600)?;
+            trusted.push(TrustedSigner {
+                key: signer.verifier_key(),
+                roles: vec![role],
+                valid_from: None,
+                valid_until: None,
+            });
+        }
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|err| StoreError::Io {
             action: "draw a domain key for",
@@ -60,12 +77,7 @@ impl Home {
             generation_floor: 0,
             stale: Stale::Refuse,
             lifetime_s_max: i64::from(LIFETIME_DAYS_DEFAULT) * 86_400,
-            signers: vec![TrustedSigner {
-                key: signer.verifier_key(),
-                roles: vec![Role::Build],
-                valid_from: None,
-                valid_until: None,
-            }],
+            signers: trusted,
         };
         // Last: a folder with a policy is a home.
         durable::write(root, "policy.toml", policy.to_toml().as_bytes(), 0o644)?;
@@ -131,8 +143,76 @@ impl Home {
         judge_previous(note, &self.policy, &marks, now_unix_s()).map_err(refused)
     }
 
-    /// Private keys that the policy trusts now to sign manifests.
-    pub(super) fn build_signers(&self) -> Result<Vec<Signer>, StoreError> {
+    /// Whether there is a ledger.
+    pub fn has_ledger(&self) -> bool {
+        self.store().ledger().join(CHECKPOINT).exists()
+    }
+
+    /// The ledger as it is, under its signature, to be read.
+    pub fn read_ledger(&self) -> Result<(Checkpoint, Tiles), StoreError> {
+        let folder = self.store().ledger();
+        let path = folder.join(CHECKPOINT);
+        let refused = |source| LedgerError::Checkpoint { path: path.clone(), source };
+        let checkpoint = match read_checkpoint(&folder)? {
+            None => Checkpoint { origin: self.ledger_origin(), size: 0, root: EMPTY_ROOT },
+            Some(note) => {
+                let trusted = self.policy.trusted(Role::Ledger, now_unix_s());
+                Checkpoint::open(&note, trusted).map_err(refused)?
+            }
+        };
+        let tiles = Tiles::new(&folder, checkpoint.size);
+        Ok((checkpoint, tiles))
+    }
+
+    /// The ledger, to be appended to, by one at a time.
+    pub fn write_ledger(&self) -> Result<Writer, StoreError> {
+        let signer = self.signers(Role::Ledger)?.remove(0);
+        let lock = Lock::take_within(&self.state().join("ledger.lock"), LOCK_PATIENCE)?;
+        let trusted = self.policy.trusted(Role::Ledger, now_unix_s());
+        let folder = self.store().ledger();
+        let mut writer = Writer::open(&folder, &self.ledger_origin(), signer, trusted, lock)?;
+        self.check_restored(&mut writer)?;
+        Ok(writer)
+    }
+
+    /// What this host has seen of the ledger before is the beginning of what there is.
+    fn check_restored(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let marks = Marks::load(&self.state())?;
+        let mark = marks.highest(self.policy.trusted(Role::Ledger, now_unix_s()).collect::<Vec<_>>().into_iter());
+        let mark = mark.map(|mark| ("this host", mark.generation, mark.hash));
+        let manifest = self.store().read_manifest()?.and_then(|note| {
+            let note = Note::parse(&note).ok()?;
+            let manifest = Manifest::parse(note.unverified_text(), &self.policy.origin).ok()?;
+            Some(("the manifest", manifest.ledger.0, manifest.ledger.1))
+        });
+        for (seen_by, seen, root) in mark.into_iter().chain(manifest) {
+            let (path, size) = (self.store().ledger(), writer.size());
+            if seen > size {
+                return Err(LedgerError::Shorter { path, size, seen_by, seen }.into());
+            }
+            if tree::root(seen, &mut writer.tiles())? != root {
+                return Err(LedgerError::Forked { path, seen_by, seen }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What opens the commitments.
+    pub fn openings(&self) -> Openings {
+        Openings::at(&self.root.join("private/openings"))
+    }
+
+    /// The folder of the index.
+    pub fn index(&self) -> PathBuf {
+        self.root.join("private/index")
+    }
+
+    fn ledger_origin(&self) -> String {
+        format!("{}{SUFFIX}", self.policy.origin)
+    }
+
+    /// Private keys that the policy trusts now in that role; at least one.
+    pub fn signers(&self, role: Role) -> Result<Vec<Signer>, StoreError> {
         let folder = self.root.join("signers");
         let io = |source| StoreError::Io { action: "list", path: folder.clone(), source };
         let mut paths: Vec<PathBuf> = Vec::new();
@@ -146,13 +226,20 @@ impl Home {
             let signer = Signer::load(&path)
                 .map_err(|source| StoreError::Signer { path: path.clone(), source })?;
             let key = signer.verifier_key();
-            if self.policy.trusted(Role::Build, now_unix_s()).any(|trusted| *trusted == key) {
+            if self.policy.trusted(role, now_unix_s()).any(|trusted| *trusted == key) {
                 signers.push(signer);
             }
         }
-        if signers.is_empty() { Err(StoreError::NoSigner { path: folder }) } else { Ok(signers) }
+        if signers.is_empty() {
+            Err(StoreError::NoSigner { path: folder, role })
+        } else {
+            Ok(signers)
+        }
     }
 }
+
+/// How long one who appends waits for another.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads and checks a policy file.
 pub fn load_policy(path: &Path) -> Result<Policy, StoreError> {

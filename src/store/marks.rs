@@ -50,17 +50,17 @@ impl Marks {
         lines.collect::<Result<_, _>>().map(Marks)
     }
 
-    /// Stores, durably, that `mark` of these signers was accepted. A mark never goes back, even
-    /// when two processes store at once.
-    pub fn record(state: &Path, signers: &[VerifierKey], mark: Mark) -> Result<Marks, StoreError> {
+    /// Stores, durably, what was accepted of these signers. A mark never goes back, even when two
+    /// processes store at once.
+    pub fn record(state: &Path, accepted: &[(VerifierKey, Mark)]) -> Result<Marks, StoreError> {
         let _lock = Lock::take(&state.join(LOCK))?;
         let mut marks = Marks::load(state)?;
         let before = marks.clone();
-        for signer in signers {
+        for (signer, mark) in accepted {
             match marks.0.iter_mut().find(|(key, _)| key == signer) {
-                Some((_, held)) if position(held) >= position(&mark) => {}
-                Some((_, held)) => *held = mark,
-                None => marks.0.push((signer.clone(), mark)),
+                Some((_, held)) if position(held) >= position(mark) => {}
+                Some((_, held)) => *held = *mark,
+                None => marks.0.push((signer.clone(), *mark)),
             }
         }
         if marks != before {
@@ -124,15 +124,19 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let key = |name: &str| Signer::generate(name).unwrap().verifier_key();
         let (a, b) = (key("a"), key("b"));
-        Marks::record(state.path(), &[a.clone(), b.clone()], mark(1, 5)).unwrap();
-        Marks::record(state.path(), std::slice::from_ref(&a), mark(1, 9)).unwrap();
-        Marks::record(state.path(), &[a.clone(), b.clone()], mark(1, 7)).unwrap();
+        let record = |keys: &[&VerifierKey], mark| {
+            let accepted: Vec<_> = keys.iter().map(|key| ((*key).clone(), mark)).collect();
+            Marks::record(state.path(), &accepted).unwrap();
+        };
+        record(&[&a, &b], mark(1, 5));
+        record(&[&a], mark(1, 9));
+        record(&[&a, &b], mark(1, 7));
         let marks = Marks::load(state.path()).unwrap();
         assert_eq!(marks.highest([&a].into_iter()), Some(mark(1, 9)));
         assert_eq!(marks.highest([&b].into_iter()), Some(mark(1, 7)));
         assert_eq!(marks.highest([&a, &b].into_iter()), Some(mark(1, 9)));
         assert_eq!(marks.highest([&key("c")].into_iter()), None);
-        Marks::record(state.path(), std::slice::from_ref(&b), mark(2, 1)).unwrap();
+        record(&[&b], mark(2, 1));
         let marks = Marks::load(state.path()).unwrap();
         assert_eq!(marks.highest([&a, &b].into_iter()), Some(mark(2, 1)));
     }
@@ -141,7 +145,7 @@ mod tests {
     fn a_damaged_file_is_named_with_its_line() {
         let state = tempfile::tempdir().unwrap();
         let key = Signer::generate("a").unwrap().verifier_key();
-        Marks::record(state.path(), &[key], mark(1, 5)).unwrap();
+        Marks::record(state.path(), &[(key, mark(1, 5))]).unwrap();
         let path = Marks::path(state.path());
         fs::write(&path, fs::read_to_string(&path).unwrap() + "nonsense\n").unwrap();
         let said = Marks::load(state.path()).unwrap_err().to_string();

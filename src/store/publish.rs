@@ -11,17 +11,23 @@ use std::time::{Duration, SystemTime};
 
 use super::home::now_unix_s;
 use super::judge::Judged;
-use super::{Home, Marks, Store, StoreError};
+use super::{Home, Mark, Marks, Store, StoreError};
 use crate::durable::{self, Lock, Named, NewFile};
-use crate::ledger::tree::EMPTY_ROOT;
+use crate::ledger::tree::{EMPTY_ROOT, Hash};
 use crate::manifest::{FileHash, Manifest, TableLine, hex};
 use crate::note::{self, Note};
-use crate::policy::Policy;
+use crate::policy::{Policy, Role};
+use crate::signers::VerifierKey;
 use crate::table::Written;
 
 /// Manifests newer than one before it may be collected, and the age that it must have reached.
 const KEPT_NEWER: u64 = 8;
 const KEPT_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long a publisher waits for another one.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Ledger-built generations between two collections, each of which reads all manifests that are
+/// kept. (One that is built from a list costs far more than that.)
+const COLLECT_EVERY: u64 = 16;
 
 /// What a build compares with.
 #[derive(Clone, Debug)]
@@ -46,6 +52,49 @@ pub struct NewTables {
     pub range: (u64, u64),
 }
 
+/// A table of the next generation.
+pub enum Part {
+    /// One that the generation before has.
+    Kept(TableLine),
+    /// A new one.
+    New(NewTables),
+}
+
+/// What the next generation consists of.
+pub struct Next {
+    /// Its tables, base first.
+    pub parts: Vec<Part>,
+    /// Size and root of the ledger that they were built from.
+    pub ledger: (u64, Hash),
+}
+
+impl Next {
+    /// A base that was built from a list.
+    pub fn of_list(tables: NewTables) -> Next {
+        Next { parts: vec![Part::New(tables)], ledger: (0, EMPTY_ROOT) }
+    }
+
+    fn lines(&self) -> Vec<TableLine> {
+        let line = |part: &Part| match part {
+            Part::Kept(line) => line.clone(),
+            Part::New(tables) => TableLine {
+                hash: tables.table_written.hash,
+                bytes: tables.table_written.bytes,
+                records: tables.table_written.records,
+                range: tables.range,
+                subjects_hash: tables.subjects_written.hash,
+                subjects_bytes: tables.subjects_written.bytes,
+            },
+        };
+        self.parts.iter().map(line).collect()
+    }
+}
+
+/// Held by the one who publishes.
+pub struct Publishing {
+    _lock: Lock,
+}
+
 /// What was published.
 #[derive(Clone, Debug)]
 pub struct Published {
@@ -56,18 +105,26 @@ pub struct Published {
 }
 
 impl Home {
-    /// Publishes `tables` as the generation after `previous`, if that is still the last one.
+    /// Waits until nobody else publishes.
+    pub fn lock_publishing(&self) -> Result<Publishing, StoreError> {
+        let _lock = Lock::take_within(&self.state().join("publish.lock"), LOCK_PATIENCE)?;
+        Ok(Publishing { _lock })
+    }
+
+    /// Waits until nobody else moves records down.
+    pub fn lock_settling(&self) -> Result<Publishing, StoreError> {
+        Ok(Publishing { _lock: Lock::take(&self.state().join("settle.lock"))? })
+    }
+
+    /// Publishes `next` as the generation after `previous`, if that is still the last one.
     pub fn publish(
         &self,
+        _publishing: &Publishing,
         previous: Option<&Previous>,
-        tables: NewTables,
+        next: Next,
     ) -> Result<Published, StoreError> {
-        let signers = self.build_signers()?;
+        let signers = self.signers(Role::Build)?;
         let store = self.store();
-        let _lock = Lock::take(&self.state().join("publish.lock"))?;
-        durable::sweep(&store.tables())?;
-        durable::sweep(&store.manifests())?;
-        durable::sweep(store.root())?;
         let expected = previous.map(|previous| previous.judged.hash);
         let found = store.read_manifest()?.map(|note| *blake3::hash(&note).as_bytes());
         // A store that has nothing yet may be built upon what `--previous` names elsewhere.
@@ -75,50 +132,68 @@ impl Home {
         if found != expected && !(elsewhere && found.is_none()) {
             return Err(StoreError::LostRace);
         }
-        let manifest = next_manifest(self.policy(), previous, &tables);
+        let manifest = next_manifest(self.policy(), previous, &next);
         let signers: Vec<_> = signers.iter().collect();
         let note = note::sign(&manifest.to_text(), &signers);
         // As every host will judge it: what they would refuse is not published.
         let judged = self.judge(note.as_bytes(), &store.manifest_path())?;
         let hash = judged.hash;
-        name_tables(&store, tables)?;
+        name_tables(&store, next.parts)?;
         durable::write_new(&store.manifests(), &hex(&hash), note.as_bytes(), 0o444)?;
         durable::write(store.root(), "manifest", note.as_bytes(), 0o444)?;
-        Marks::record(&self.state(), &judged.signers, judged.mark())?;
-        collect(&store, &judged.manifest)?;
+        let mark = judged.mark();
+        let mut marks: Vec<_> = judged.signers.iter().map(|key| (key.clone(), mark)).collect();
+        marks.extend(self.ledger_mark(judged.manifest.ledger));
+        Marks::record(&self.state(), &marks)?;
+        if judged.manifest.ledger.0 == 0 || judged.manifest.generation.is_multiple_of(COLLECT_EVERY)
+        {
+            sweep(&store)?;
+            collect(&store, &judged.manifest)?;
+        }
         Ok(Published { manifest: judged.manifest, hash })
+    }
+
+    /// That this host has seen so much of the ledger.
+    fn ledger_mark(&self, (size, root): (u64, Hash)) -> Option<(VerifierKey, Mark)> {
+        let key = self.policy().trusted(Role::Ledger, now_unix_s()).next()?;
+        (size > 0).then(|| (key.clone(), Mark { epoch: 0, generation: size, hash: root }))
     }
 }
 
-fn next_manifest(policy: &Policy, previous: Option<&Previous>, tables: &NewTables) -> Manifest {
+fn next_manifest(policy: &Policy, previous: Option<&Previous>, next: &Next) -> Manifest {
     let before = previous.map(|previous| &previous.judged.manifest);
     // Times never decrease, even where this host's clock does.
     let issued = now_unix_s().max(before.map_or(0, |before| before.issued));
-    let next = before.map_or(1, |before| before.generation + 1);
+    let number = before.map_or(1, |before| before.generation + 1);
     Manifest {
         origin: policy.origin.clone(),
         epoch: policy.epoch,
-        generation: next.max(policy.generation_floor),
-        tables: vec![TableLine {
-            hash: tables.table_written.hash,
-            bytes: tables.table_written.bytes,
-            records: tables.table_written.records,
-            range: tables.range,
-            subjects_hash: tables.subjects_written.hash,
-            subjects_bytes: tables.subjects_written.bytes,
-        }],
+        generation: number.max(policy.generation_floor),
+        tables: next.lines(),
         issued,
         expires: issued + policy.lifetime_s_max,
-        ledger: (0, EMPTY_ROOT),
+        ledger: next.ledger,
         previous: previous.map(|previous| previous.judged.hash),
         revocations: 0,
     }
 }
 
-fn name_tables(store: &Store, tables: NewTables) -> Result<(), StoreError> {
-    let NewTables { table, table_written, subjects, subjects_written, .. } = tables;
-    name_by_content(store, table, &table_written, "tbl")?;
-    name_by_content(store, subjects, &subjects_written, "sub")
+/// Removes what publishers that are gone have left behind.
+fn sweep(store: &Store) -> Result<(), StoreError> {
+    durable::sweep(&store.tables())?;
+    durable::sweep(&store.manifests())?;
+    Ok(durable::sweep(store.root())?)
+}
+
+fn name_tables(store: &Store, parts: Vec<Part>) -> Result<(), StoreError> {
+    for part in parts {
+        if let Part::New(tables) = part {
+            let NewTables { table, table_written, subjects, subjects_written, .. } = tables;
+            name_by_content(store, table, &table_written, "tbl")?;
+            name_by_content(store, subjects, &subjects_written, "sub")?;
+        }
+    }
+    Ok(())
 }
 
 /// Names a file after its bytes. A file of that name is the same file, and stays; that it really

@@ -10,9 +10,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::Generation;
+use super::{At, Generation, Layer, Stack};
 use crate::table::format::{FLAGS_KNOWN, FOREIGN, REVOKED, Record};
-use crate::table::{Personal, Subjects, Table};
+use crate::table::Personal;
 use crate::time::TableTime;
 use crate::token::{ID_BYTES, TokenId};
 
@@ -66,36 +66,43 @@ pub enum Breach {
     IdReused,
 }
 
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("is missing before 30 days after its expiry"),
+            Self::Changed { field } => write!(f, "has another {field}"),
+            Self::Restored => f.write_str("was revoked and is trusted again, or for longer"),
+            Self::IdReused => f.write_str("has lost its id to another token"),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.foreign {
             f.write_str("foreign:")?;
         }
         match &self.id {
-            Some(id) => write!(f, "{id} ")?,
-            None => f.write_str("a token without an id ")?,
-        }
-        match self.breach {
-            Breach::Gone => f.write_str("is missing before 30 days after its expiry"),
-            Breach::Changed { field } => write!(f, "has another {field}"),
-            Breach::Restored => f.write_str("was revoked and is trusted again, or for longer"),
-            Breach::IdReused => f.write_str("has lost its id to another token"),
+            Some(id) => write!(f, "{id} {}", self.breach),
+            None => write!(f, "a token without an id {}", self.breach),
         }
     }
 }
 
 impl Succession {
-    /// Compares two generations that were both verified.
+    /// Compares two generations that were both verified. Where they share their base, only what
+    /// the overlays say is compared: the rest is the same file.
     pub fn between(before: &Generation, after: &Generation) -> Succession {
         let mut walk = Walk {
-            before: (&before.base, &before.subjects),
-            after: (&after.base, &after.subjects),
-            grants: same_grants(&before.base, &after.base),
             reference: TableTime::end(after.manifest.issued).unwrap_or_default(),
             found: Succession::default(),
             new_ids: Vec::new(),
         };
-        walk.run();
+        if before.base().line.hash == after.base().line.hash {
+            walk.overlays(before, after);
+        } else {
+            walk.all(before, after);
+        }
         walk.found
     }
 
@@ -108,11 +115,7 @@ impl Succession {
     }
 }
 
-struct Walk<'a> {
-    before: (&'a Table, &'a Subjects),
-    after: (&'a Table, &'a Subjects),
-    /// The number that each grant of the one before has in the one after.
-    grants: Vec<Option<u32>>,
+struct Walk {
     /// Records that expired 30 days before this may leave.
     reference: TableTime,
     found: Succession,
@@ -120,20 +123,57 @@ struct Walk<'a> {
     new_ids: Vec<[u8; ID_BYTES]>,
 }
 
-impl Walk<'_> {
-    fn run(&mut self) {
-        let (before, after) = (self.before.0.records(), self.after.0.records());
-        let (mut old, mut new) = (0, 0);
-        while let Some(order) = next(before.get(old), after.get(new)) {
-            match order {
-                Ordering::Less => self.missing(&before[old]),
-                Ordering::Greater => self.added(&after[new]),
-                Ordering::Equal => self.both(old, new),
+impl Walk {
+    fn all(&mut self, before: &Generation, after: &Generation) {
+        let (mut old, mut new) = (stack(before), stack(after));
+        while let Some(order) = next(old.peek(), new.peek()) {
+            let was = (order != Ordering::Greater).then(|| old.next()).flatten();
+            let is = (order != Ordering::Less).then(|| new.next()).flatten();
+            self.compare(place(&old, was), place(&new, is));
+            if self.new_ids.len() == IDS_HELD {
+                self.look_for_new_ids(before);
             }
-            old += usize::from(order != Ordering::Greater);
-            new += usize::from(order != Ordering::Less);
         }
-        self.look_for_new_ids();
+        self.look_for_new_ids(before);
+    }
+
+    /// Both have one base: a token that no overlay names is the same in both.
+    fn overlays(&mut self, before: &Generation, after: &Generation) {
+        let both = before.layers().iter().zip(after.layers());
+        let same = both.take_while(|(old, new)| old.line.hash == new.line.hash).count();
+        let layers = before.layers()[same..].iter().chain(&after.layers()[same..]);
+        for at in Stack::new(layers.map(|layer| &**layer).collect()) {
+            let find = |generation: &'_ Generation| {
+                let found = generation.get(&at.digest)?;
+                Some((found.layer, found.rank))
+            };
+            let (was, is) = (find(before), find(after));
+            self.compare(
+                was.map(|(layer, rank)| (&*before.layers()[usize::from(layer)], rank)),
+                is.map(|(layer, rank)| (&*after.layers()[usize::from(layer)], rank)),
+            );
+        }
+        // Ids of new tokens are not looked for in the base: that would read all of it at each
+        // issue. The ledger and its audit keep that law; a new base is compared whole.
+        self.new_ids.clear();
+    }
+
+    fn compare(&mut self, was: Option<Place<'_>>, is: Option<Place<'_>>) {
+        match (was, is) {
+            (Some(was), Some(is)) => {
+                match breach(was, is) {
+                    Some(breach) => self.found.violation(record(was), breach),
+                    None if doom(record(is)) < doom(record(was)) => self.found.revoked += 1,
+                    None => {}
+                };
+            }
+            (Some(was), None) => self.missing(record(was)),
+            (None, Some(is)) => {
+                self.found.added += 1;
+                self.new_ids.push(record(is).id);
+            }
+            (None, None) => {}
+        }
     }
 
     fn missing(&mut self, before: &Record) {
@@ -145,50 +185,55 @@ impl Walk<'_> {
         }
     }
 
-    fn added(&mut self, after: &Record) {
-        self.found.added += 1;
-        self.new_ids.push(after.id);
-        if self.new_ids.len() == IDS_HELD {
-            self.look_for_new_ids();
-        }
-    }
-
-    fn both(&mut self, old: usize, new: usize) {
-        let (before, after) = (&self.before.0.records()[old], &self.after.0.records()[new]);
-        let same_grant = self.grants[before.grant.get() as usize] == Some(after.grant.get());
-        let personal = (personal(self.before.1, old), personal(self.after.1, new));
-        if let Some(field) = changed_field(before, after, same_grant, personal) {
-            self.found.violation(before, Breach::Changed { field });
-        }
-        match doom(after).cmp(&doom(before)) {
-            Ordering::Less => self.found.revoked += 1,
-            Ordering::Equal => {}
-            Ordering::Greater => self.found.violation(before, Breach::Restored),
-        }
-    }
-
-    fn look_for_new_ids(&mut self) {
+    fn look_for_new_ids(&mut self, before: &Generation) {
         self.new_ids.sort_unstable();
         if self.new_ids.is_empty() {
             return;
         }
-        for before in self.before.0.records() {
-            if self.new_ids.binary_search(&before.id).is_ok() {
-                self.found.violation(before, Breach::IdReused);
+        for at in stack(before) {
+            let old = &before.layers()[at.layer].table.records()[at.rank as usize];
+            if self.new_ids.binary_search(&old.id).is_ok() {
+                self.found.violation(old, Breach::IdReused);
             }
         }
         self.new_ids.clear();
     }
 }
 
+/// A record, by its table and rank.
+type Place<'a> = (&'a Layer, u32);
+
+fn stack(generation: &Generation) -> Stack<'_> {
+    Stack::new(generation.layers().iter().map(|layer| &**layer).collect())
+}
+
+fn place<'a>(stack: &Stack<'a>, at: Option<At>) -> Option<Place<'a>> {
+    at.map(|at| (stack.layers()[at.layer], at.rank))
+}
+
+fn record<'a>((layer, rank): Place<'a>) -> &'a Record {
+    &layer.table.records()[rank as usize]
+}
+
 /// Which of two records comes first; `None` when there is neither.
-fn next(before: Option<&Record>, after: Option<&Record>) -> Option<Ordering> {
+fn next(before: Option<At>, after: Option<At>) -> Option<Ordering> {
     match (before, after) {
         (Some(before), Some(after)) => Some(before.digest.cmp(&after.digest)),
         (Some(_), None) => Some(Ordering::Less),
         (None, Some(_)) => Some(Ordering::Greater),
         (None, None) => None,
     }
+}
+
+/// How a law is broken between two records of one token.
+pub(super) fn breach(was: Place<'_>, is: Place<'_>) -> Option<Breach> {
+    let (before, after) = (record(was), record(is));
+    let same_grant = was.0.table.grant_bytes(before.grant.get()) == is.0.table.grant_bytes(after.grant.get());
+    let personal = (was.0.personal(was.1), is.0.personal(is.1));
+    if let Some(field) = changed_field(before, after, same_grant, personal) {
+        return Some(Breach::Changed { field });
+    }
+    (doom(after) > doom(before)).then_some(Breach::Restored)
 }
 
 /// When trust ends by revocation, earliest first. A scheduled time that has come is not the flag:
@@ -199,25 +244,6 @@ fn doom(record: &Record) -> u64 {
         (false, 0) => u64::MAX,
         (false, at) => u64::from(at),
     }
-}
-
-/// Both lists of grants are sorted by their bytes, so one walk matches them.
-fn same_grants(before: &Table, after: &Table) -> Vec<Option<u32>> {
-    let mut new = 0;
-    let numbers = 0..u32::try_from(before.grant_count()).expect("at most 2^20 grants");
-    let number_after = |old| {
-        let bytes = before.grant_bytes(old)?;
-        while after.grant_bytes(new).is_some_and(|candidate| candidate < bytes) {
-            new += 1;
-        }
-        (after.grant_bytes(new) == Some(bytes)).then_some(new)
-    };
-    numbers.map(number_after).collect()
-}
-
-fn personal(subjects: &Subjects, rank: usize) -> Personal<'_> {
-    let rank = u32::try_from(rank).expect("at most 2^32 records");
-    subjects.get(rank).expect("verified: one value a record")
 }
 
 /// The first frozen field in which two records of one token differ, and `personal`, what is known

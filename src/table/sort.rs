@@ -92,7 +92,8 @@ impl Sorter {
     ) -> Result<(), E> {
         let together = rayon::current_num_threads().max(1);
         let share = self.memory_max / (4 * together);
-        let mut buckets = std::mem::take(&mut self.buckets).into_iter();
+        let buckets = std::mem::take(&mut self.buckets).into_iter();
+        let mut buckets = buckets.filter(|bucket| bucket.bytes > 0);
         loop {
             // Taken out, so that each group's memory is free before the next is sorted.
             let group: Vec<Bucket> = buckets.by_ref().take(together).collect();

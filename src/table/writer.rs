@@ -23,7 +23,7 @@ use super::format::{
 use super::map::{Load, Map};
 use super::section::{SectionWriter, each_chunk, end_of};
 use crate::durable::NewFile;
-use crate::token::{Digest, Domain};
+use crate::token::{Digest, Domain, ForeignAlgorithm};
 
 /// What a table says besides its entries.
 pub struct TableSpec {
@@ -98,6 +98,11 @@ impl<'a> TableWriter<'a> {
         self.last = Some(record.digest);
         self.count += 1;
         Ok(())
+    }
+
+    /// Says that records of that algorithm are among the entries, or none.
+    pub fn set_foreign(&mut self, foreign: Option<ForeignAlgorithm>) {
+        self.spec.domain.foreign = foreign;
     }
 
     /// Completes the file.

@@ -44,7 +44,7 @@ fn the_store_of_version_1_is_read() {
     let judged = judge(&note, &policy, &Marks::default(), NOW).unwrap();
     assert_eq!((judged.manifest.generation, judged.expired), (2, false));
     let generation = store.open(&judged).unwrap();
-    let table = &generation.base;
+    let table = &generation.base().table;
     assert_eq!(table.records().len(), 4);
     let domain: &Domain = table.domain();
     assert_eq!(domain.prefix.as_str(), "acme");
@@ -55,7 +55,7 @@ fn the_store_of_version_1_is_read() {
     };
     assert_eq!(verdict(&found), Verdict::Valid);
     let known = Personal::Known { subject: "customer-42", meta: "{\"plan\":\"gold\"}" };
-    assert_eq!(generation.subjects.get(found.rank), Some(known));
+    assert_eq!(generation.base().subjects.get(found.rank), Some(known));
     let view = table.grant(found.record.grant.get()).unwrap();
     let scopes = [&b"orders:read"[..], b"orders:write"];
     assert_eq!(view.admits(Some(b"live"), Some(b"orders-api"), scopes.into_iter()), Ok(()));

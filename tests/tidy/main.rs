@@ -40,6 +40,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ledger", "manifest", "store",
         ],
     ),
+    (
+        "issuing",
+        &[
+            "time", "token", "claims", "durable", "signers", "note", "verdict", "policy", "table",
+            "ledger", "manifest", "store", "builder",
+        ],
+    ),
     ("client", &["time", "token", "claims", "verdict", "wire"]),
     (
         "daemon",

@@ -85,7 +85,7 @@ fn of_store(err: &StoreError) -> Option<u8> {
         StoreError::Table { .. } | StoreError::File { .. } | StoreError::Refused { .. } => {
             Some(DATA)
         }
-        StoreError::Overlays { .. } | StoreError::DamagedInPlace { .. } => Some(DATA),
+        StoreError::Overlay { .. } | StoreError::Gap { .. } | StoreError::DamagedInPlace { .. } => Some(DATA),
         StoreError::Policy { .. } | StoreError::Signer { .. } | StoreError::NoSigner { .. } => {
             Some(CONFIG)
         }

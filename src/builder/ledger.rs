@@ -1,0 +1,368 @@
+//! From the ledger to a published generation.
+//!
+//! ```text
+//! events [from, to) --read--> delta --compose--> table + subjects --publish--> store
+//!                                     over the tables that it takes the place of
+//! ```
+//!
+//! A generation has a base, and above it up to two overlays, each the whole difference over what
+//! lies beneath for a contiguous range of the ledger. A small change rewrites the small upper
+//! overlay ([`publish`]), under the lock that keeps publishers apart. When that has grown,
+//! [`settle`] moves records down: it reads and writes without the lock, so that no revocation
+//! waits for it, and takes it only to name what it made.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::compose::{Act, Delta, Plan, compose};
+use super::{BuildError, MEMORY_BYTES_DEFAULT};
+use crate::ledger::{
+    Event, Issued, LedgerError, Opening, Openings, TILE_WIDTH, Tiles, What, read_event, segment_of,
+};
+use crate::manifest::{Manifest, TableLine};
+use crate::store::{Home, Layer, NewTables, Next, Part, Previous, Published};
+use crate::table::format::{Cold, FOREIGN, GRANTS_MAX, Record};
+use crate::table::{Entry, Personal, TableError};
+use crate::time::TableTime;
+
+/// Most records of an upper overlay.
+const UPPER_RECORDS_MAX: u64 = 16_384;
+/// Records of an upper overlay from which on it is worth moving down.
+const UPPER_RECORDS_SETTLE: u64 = 8_192;
+/// Records that a lower overlay may have under any base; and the share of a larger one.
+const LOWER_RECORDS_MIN: u64 = 131_072;
+const LOWER_SHARE: u64 = 100;
+/// Bundles that are read and parsed at once: 16,384 events.
+const BUNDLES_TOGETHER: u64 = 64;
+
+/// Publishes all events of the ledger, if the current generation does not have them. Says what is
+/// current then.
+pub fn publish(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, BuildError> {
+    {
+        let lock = home.lock_publishing()?;
+        let previous = home.current()?.ok_or_else(|| no_generation(home))?;
+        let (checkpoint, tiles) = home.read_ledger()?;
+        let manifest = &previous.judged.manifest;
+        check_ledger_built(manifest)?;
+        let published = Published { manifest: manifest.clone(), hash: previous.judged.hash };
+        let from = manifest.ledger.0;
+        if from >= checkpoint.size {
+            return Ok(published);
+        }
+        if let Some(parts) = upper_anew(home, &previous, &tiles)? {
+            let next = Next { parts, ledger: (checkpoint.size, checkpoint.root) };
+            return Ok(home.publish(&lock, Some(&previous), next)?);
+        }
+    }
+    settle(home, progress)
+}
+
+/// Signs the current generation anew, for another span of life.
+pub fn renew(home: &Home) -> Result<Published, BuildError> {
+    let lock = home.lock_publishing()?;
+    let previous = home.current()?.ok_or_else(|| no_generation(home))?;
+    let manifest = &previous.judged.manifest;
+    let parts = manifest.tables.iter().cloned().map(Part::Kept).collect();
+    let next = Next { parts, ledger: manifest.ledger };
+    Ok(home.publish(&lock, Some(&previous), next)?)
+}
+
+/// Whether records had better be moved down soon.
+pub fn is_settling_due(manifest: &Manifest) -> bool {
+    matches!(&manifest.tables[..], [_, _, upper] if upper.records > UPPER_RECORDS_SETTLE)
+}
+
+/// Moves the records of the overlays, and of all events that are not in a table yet, down into a
+/// lower overlay or a new base, and publishes that.
+pub fn settle(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, BuildError> {
+    let _settling = home.lock_settling()?;
+    let previous = home.current()?.ok_or_else(|| no_generation(home))?;
+    check_ledger_built(&previous.judged.manifest)?;
+    let (_, tiles) = home.read_ledger()?;
+    let tables = &previous.judged.manifest.tables;
+    let from = previous.judged.manifest.ledger.0;
+    let moved: u64 = tables[1..].iter().map(|table| table.records).sum();
+    let above = moved + (tiles.size() - from);
+    let is_base = above > LOWER_RECORDS_MIN.max(tables[0].records / LOWER_SHARE);
+    let kept = if is_base { 0 } else { 1 };
+    let bottom = kept_end(&tables[..kept]);
+    let source = Source::of(home, &tiles);
+    let made = source.table(&tables[kept..], &previous, (bottom, tiles.size()), from, progress)?;
+
+    let lock = home.lock_publishing()?;
+    let current = home.current()?.ok_or_else(|| no_generation(home))?;
+    // Whoever published meanwhile rewrote the upper overlay only: the others are ours to move.
+    let mut parts: Vec<Part> = tables[..kept].iter().cloned().map(Part::Kept).collect();
+    parts.push(Part::New(made));
+    let (checkpoint, tiles_now) = home.read_ledger()?;
+    if checkpoint.size > tiles.size() {
+        let source = Source::of(home, &tiles_now);
+        let range = (tiles.size(), checkpoint.size);
+        parts.push(Part::New(source.table(&[], &current, range, range.0, progress)?));
+    }
+    let next = Next { parts, ledger: (checkpoint.size, checkpoint.root) };
+    Ok(home.publish(&lock, Some(&current), next)?)
+}
+
+/// Builds one base from the first `size` events alone, as anybody can who has the ledger, and says
+/// what it is. It has no name; its subjects are those that `openings` know.
+pub fn rebuild(
+    home: &Home,
+    tiles: &Tiles,
+    line: &TableLine,
+    progress: &mut dyn FnMut(u64),
+) -> Result<NewTables, BuildError> {
+    let source = Source::of(home, tiles);
+    source.compose(&[], line.range, line.range.0, progress)
+}
+
+/// The parts of a generation whose upper overlay also has the events that are not in a table yet.
+/// `None` when that would be too large.
+fn upper_anew(
+    home: &Home,
+    previous: &Previous,
+    tiles: &Tiles,
+) -> Result<Option<Vec<Part>>, BuildError> {
+    let tables = &previous.judged.manifest.tables;
+    let from = previous.judged.manifest.ledger.0;
+    let events = tiles.size() - from;
+    let (kept, old) = tables.split_at((tables.len() - 1).max(1));
+    let upper_records = old.first().map_or(0, |upper| upper.records);
+    let (kept, old) = match upper_records + events <= UPPER_RECORDS_MAX {
+        true => (kept, old),
+        // A second overlay above a full first one moves nothing.
+        false if tables.len() == 2 && events <= UPPER_RECORDS_MAX => (&tables[..], &tables[2..]),
+        false => return Ok(None),
+    };
+    let range = (kept_end(kept), tiles.size());
+    let source = Source::of(home, tiles);
+    let made = source.table(old, previous, range, from, &mut |_| {})?;
+    let mut parts: Vec<Part> = kept.iter().cloned().map(Part::Kept).collect();
+    parts.push(Part::New(made));
+    Ok(Some(parts))
+}
+
+fn kept_end(kept: &[TableLine]) -> u64 {
+    kept.last().map_or(0, |table| table.range.1)
+}
+
+fn no_generation(home: &Home) -> BuildError {
+    BuildError::NoPrevious { store: home.store().root().to_owned() }
+}
+
+/// A home is list-built from its first list on.
+pub fn check_ledger_built(manifest: &Manifest) -> Result<(), BuildError> {
+    let is_list = manifest.ledger.0 == 0 && manifest.records() > 0;
+    if is_list { Err(BuildError::ListBuilt) } else { Ok(()) }
+}
+
+/// Where events and subjects come from.
+struct Source<'a> {
+    home: &'a Home,
+    tiles: &'a Tiles,
+    folder: PathBuf,
+}
+
+impl<'a> Source<'a> {
+    fn of(home: &'a Home, tiles: &'a Tiles) -> Source<'a> {
+        Source { home, tiles, folder: home.store().tables() }
+    }
+
+    /// The table of `range`, from `old` tables of it and the events from `from` on.
+    fn table(
+        &self,
+        old: &[TableLine],
+        previous: &Previous,
+        range: (u64, u64),
+        from: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<NewTables, BuildError> {
+        let open = |line| previous.store.open_to_build(line);
+        let old: Vec<Layer> = old.iter().map(open).collect::<Result<_, _>>()?;
+        let old: Vec<&Layer> = old.iter().collect();
+        self.compose(&old, range, from, progress)
+    }
+
+    fn compose(
+        &self,
+        sources: &[&Layer],
+        range: (u64, u64),
+        from: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<NewTables, BuildError> {
+        let delta = self.delta(range.0, from, progress)?;
+        let reference = match range {
+            (0, to) if to > 0 => TableTime::end(read_event(self.tiles, to - 1)?.time),
+            _ => None,
+        };
+        let domain = self.home.policy().domain.clone();
+        compose(&self.folder, &Plan { domain, sources, range, reference }, delta, progress)
+    }
+
+    /// The events from `from` on, for a table that begins at `bottom`.
+    fn delta(
+        &self,
+        bottom: u64,
+        from: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Delta, BuildError> {
+        let mut reading = Reading {
+            tiles: self.tiles,
+            subjects: Subjects::of(self.home.openings()),
+            delta: Delta::new(MEMORY_BYTES_DEFAULT / 2, &self.folder),
+            numbers: HashMap::new(),
+            bottom,
+        };
+        each_event(self.tiles, from, &mut |index, event| {
+            if index.is_multiple_of(1 << 14) {
+                progress(index - from);
+            }
+            reading.push(index, event)
+        })?;
+        Ok(reading.delta)
+    }
+}
+
+/// Events on their way into a delta.
+struct Reading<'a> {
+    tiles: &'a Tiles,
+    subjects: Subjects,
+    delta: Delta,
+    numbers: HashMap<Vec<u8>, u32>,
+    bottom: u64,
+}
+
+impl Reading<'_> {
+    fn push(&mut self, index: u64, event: &Event) -> Result<(), BuildError> {
+        // A token that lies beneath the new table and that none of its sources has: all that
+        // happened to it before comes along.
+        if let Some(previous) = event.previous().filter(|previous| *previous < self.bottom) {
+            let mut next = Some(previous);
+            while let Some(index) = next {
+                let event = read_event(self.tiles, index)?;
+                self.push_one(index, &event)?;
+                // Towards its issue, which has no event before.
+                next = event.previous().filter(|previous| *previous < index);
+            }
+        }
+        self.push_one(index, event)
+    }
+
+    fn push_one(&mut self, index: u64, event: &Event) -> Result<(), BuildError> {
+        match &event.what {
+            What::Issue(issued) => self.issue(index, event.time, issued),
+            What::Revoke { digest, at, reason, .. } => {
+                let now = *at <= event.time;
+                let at = TableTime::end(*at).ok_or(BuildError::Time { index })?;
+                let act = Act::Revoke { at, now, reason: *reason as u8 };
+                Ok(self.delta.act(index, digest, act)?)
+            }
+            What::Erase { digest, .. } => Ok(self.delta.act(index, digest, Act::Erase)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn issue(&mut self, index: u64, time: i64, issued: &Issued) -> Result<(), BuildError> {
+        let out_of_range = BuildError::Time { index };
+        let start = issued.not_before.map(|at| TableTime::start(at, 0));
+        let end = issued.expires.map(TableTime::end);
+        let (Some(start), Some(end)) =
+            (start.unwrap_or(Some(TableTime::NONE)), end.unwrap_or(Some(TableTime::NONE)))
+        else {
+            return Err(out_of_range);
+        };
+        let grant = self.number(issued)?;
+        let [ledger_index @ .., _] = index.to_le_bytes();
+        let record = Record {
+            digest: issued.digest,
+            id: issued.id.bytes(),
+            flags: if issued.algorithm.is_some() { FOREIGN } else { 0 },
+            reserved: 0.into(),
+            grant: grant.into(),
+            not_before: start.0.into(),
+            expires: end.0.into(),
+            revoked_at: 0.into(),
+        };
+        let issued_at = TableTime::end(time).ok_or(BuildError::Time { index })?;
+        let cold = Cold { issued_at: issued_at.0.into(), ledger_index, reason: 0 };
+        let personal = match issued.commitment {
+            None => Personal::NOTHING,
+            Some(_) => self.subjects.get(index)?,
+        };
+        Ok(self.delta.issue(index, &Entry { record, cold, personal, line: 0 })?)
+    }
+
+    fn number(&mut self, issued: &Issued) -> Result<u32, BuildError> {
+        let mut grant = Vec::new();
+        issued.grant.encode(&mut grant);
+        if let Some(&number) = self.numbers.get(&grant) {
+            return Ok(number);
+        }
+        if self.delta.grants.len() == GRANTS_MAX {
+            return Err(TableError::TooManyGrants.into());
+        }
+        let number = u32::try_from(self.delta.grants.len()).expect("at most 2^20");
+        self.delta.grants.push(grant.clone());
+        self.numbers.insert(grant, number);
+        Ok(number)
+    }
+}
+
+/// Openings, read by segments.
+struct Subjects {
+    openings: Openings,
+    segment: Option<u64>,
+    held: Vec<Opening>,
+}
+
+impl Subjects {
+    fn of(openings: Openings) -> Subjects {
+        Subjects { openings, segment: None, held: Vec::new() }
+    }
+
+    /// Who the token of an event is for; where there is no opening, it was erased.
+    fn get(&mut self, index: u64) -> Result<Personal<'_>, LedgerError> {
+        let segment = segment_of(index);
+        if self.segment != Some(segment) {
+            self.held = self.openings.segment(segment, u64::MAX)?;
+            self.segment = Some(segment);
+        }
+        let at = self.held.binary_search_by_key(&index, |opening| opening.index);
+        Ok(at.map_or(Personal::Erased, |at| {
+            let Opening { subject, meta, .. } = &self.held[at];
+            Personal::Known { subject, meta }
+        }))
+    }
+}
+
+/// Gives all events from `from` on to `each`, in order. Parsed by several threads.
+pub fn each_event(
+    tiles: &Tiles,
+    from: u64,
+    each: &mut dyn FnMut(u64, &Event) -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
+    let (mut next, end) = (from / TILE_WIDTH, tiles.size().div_ceil(TILE_WIDTH));
+    while next < end {
+        let group = next..end.min(next + BUNDLES_TOGETHER);
+        next = group.end;
+        let parsed: Vec<Vec<(u64, Event)>> =
+            group.into_par_iter().map(|bundle| parse(tiles, bundle)).collect::<Result<_, _>>()?;
+        for (index, event) in parsed.iter().flatten().filter(|(index, _)| *index >= from) {
+            each(*index, event)?;
+        }
+    }
+    Ok(())
+}
+
+fn parse(tiles: &Tiles, bundle: u64) -> Result<Vec<(u64, Event)>, LedgerError> {
+    let bundle = tiles.bundle_of(bundle * TILE_WIDTH)?;
+    let within = bundle.entries().take_while(|(index, _)| *index < tiles.size());
+    within
+        .map(|(index, entry)| {
+            let event = Event::parse(entry);
+            Ok((index, event.map_err(|source| LedgerError::Event { index, source })?))
+        })
+        .collect()
+}

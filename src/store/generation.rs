@@ -1,0 +1,263 @@
+//! A generation: a base and the overlays above it, open and verified, looked up as one.
+//!
+//! Of the tables that know a token the topmost counts. An overlay's record may only shrink the
+//! trust of what lies beneath it, which is checked when the overlay is opened; so "the first table
+//! from the top that knows the token" is exact.
+//!
+//! Overlays cost a look-up one bit of a filter: only a digest that one of them may hold is looked
+//! for in them.
+
+use std::sync::Arc;
+
+use super::Protection;
+use super::lease::Lease;
+use crate::manifest::{FileHash, Manifest, TableLine};
+use crate::table::format::Record;
+use crate::table::{Entry, Personal, Subjects, Table};
+use crate::token::{Digest, ForeignAlgorithm};
+
+/// A table and who its tokens are for. Shared by the generations that name it.
+#[derive(Debug)]
+pub struct Layer {
+    /// As the manifest names it.
+    pub line: TableLine,
+    /// The table.
+    pub table: Table,
+    /// Who the tokens are for.
+    pub subjects: Subjects,
+    /// What keeps its bytes as they were verified.
+    pub protection: Protection,
+    pub(super) leases: Vec<Lease>,
+}
+
+impl Layer {
+    /// All that is known about the token of that rank, which the table has.
+    pub fn entry(&self, rank: u32) -> Entry<'_> {
+        Entry {
+            record: self.table.records()[rank as usize],
+            cold: *self.table.cold(rank).expect("one row a record"),
+            personal: self.personal(rank),
+            line: 0,
+        }
+    }
+
+    /// Who the token of that rank is for.
+    pub fn personal(&self, rank: u32) -> Personal<'_> {
+        self.subjects.get(rank).expect("one value a record")
+    }
+
+    /// Whether somebody waits to write to one of the files.
+    pub fn is_contested(&self) -> bool {
+        self.leases.iter().any(Lease::is_contested)
+    }
+
+    fn to_private(&self) -> std::io::Result<Layer> {
+        Ok(Layer {
+            line: self.line.clone(),
+            table: self.table.to_private()?,
+            subjects: self.subjects.to_private()?,
+            protection: Protection::Copy,
+            leases: Vec::new(),
+        })
+    }
+}
+
+/// A generation that is open and verified.
+#[derive(Debug)]
+pub struct Generation {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its identity.
+    pub hash: FileHash,
+    /// Base first.
+    layers: Vec<Arc<Layer>>,
+    filter: Option<Filter>,
+}
+
+/// A token that was found.
+#[derive(Clone, Copy)]
+pub struct Located<'a> {
+    /// Number of the table: 0 = base, then the overlays upwards.
+    pub layer: u8,
+    /// The record.
+    pub record: &'a Record,
+    /// Its rank in that table.
+    pub rank: u32,
+}
+
+impl Generation {
+    pub(super) fn new(manifest: Manifest, hash: FileHash, layers: Vec<Arc<Layer>>) -> Generation {
+        let filter = (layers.len() > 1).then(|| Filter::of(&layers[1..]));
+        Generation { manifest, hash, layers, filter }
+    }
+
+    /// Its tables, base first.
+    pub fn layers(&self) -> &[Arc<Layer>] {
+        &self.layers
+    }
+
+    /// The lowest table.
+    pub fn base(&self) -> &Arc<Layer> {
+        &self.layers[0]
+    }
+
+    /// The table of that number.
+    pub fn layer(&self, number: u8) -> Option<&Layer> {
+        self.layers.get(usize::from(number)).map(Arc::as_ref)
+    }
+
+    /// The algorithm of imported tokens, if there are any.
+    pub fn foreign(&self) -> Option<ForeignAlgorithm> {
+        self.layers.iter().find_map(|layer| layer.table.domain().foreign)
+    }
+
+    /// Looks one digest up.
+    pub fn get(&self, digest: &Digest) -> Option<Located<'_>> {
+        find_from_top(&self.layers, 0, digest)
+    }
+
+    /// Looks all of `digests` up and gives each result, with its index, to `each`, in order.
+    pub fn get_many<'a>(
+        &'a self,
+        digests: &[Digest],
+        mut each: impl FnMut(usize, Option<Located<'a>>),
+    ) {
+        self.layers[0].table.get_many(digests, |index, found| {
+            let above = match &self.filter {
+                Some(filter) if filter.may_hold(&digests[index]) => {
+                    find_from_top(&self.layers, 1, &digests[index])
+                }
+                _ => None,
+            };
+            let base = || found.map(|found| Located { layer: 0, record: found.record, rank: found.rank });
+            each(index, above.or_else(base));
+        });
+    }
+
+    /// What keeps the bytes of all tables: the weakest.
+    pub fn protection(&self) -> &Protection {
+        let mode = self.layers.iter().find(|layer| matches!(layer.protection, Protection::Mode { .. }));
+        &mode.unwrap_or(&self.layers[0]).protection
+    }
+
+    /// Bytes of the tables in 2 MiB pages.
+    pub fn huge_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.table.huge_bytes()).sum()
+    }
+
+    /// Whether somebody waits to write to one of the files. They are whole until the generation is
+    /// dropped, or until the kernel's patience ends: 45 s by default.
+    pub fn is_contested(&self) -> bool {
+        self.layers.iter().any(|layer| layer.is_contested())
+    }
+
+    /// The same generation, with what is contested in memory of this process alone.
+    pub fn to_private(&self) -> std::io::Result<Generation> {
+        let private = |layer: &Arc<Layer>| match layer.is_contested() {
+            true => layer.to_private().map(Arc::new),
+            false => Ok(Arc::clone(layer)),
+        };
+        let layers = self.layers.iter().map(private).collect::<Result<_, _>>()?;
+        Ok(Generation::new(self.manifest.clone(), self.hash, layers))
+    }
+}
+
+/// The topmost of the tables from `lowest` on that knows a digest.
+pub(super) fn find_from_top<'a>(
+    layers: &'a [Arc<Layer>],
+    lowest: usize,
+    digest: &Digest,
+) -> Option<Located<'a>> {
+    (lowest..layers.len()).rev().find_map(|number| {
+        let found = layers[number].table.get(digest)?;
+        let layer = u8::try_from(number).expect("at most three tables");
+        Some(Located { layer, record: found.record, rank: found.rank })
+    })
+}
+
+/// Which digests the overlays may hold: a bit each, eight bits a record and more.
+#[derive(Debug)]
+struct Filter {
+    bits: Vec<u64>,
+    mask: u32,
+}
+
+impl Filter {
+    fn of(overlays: &[Arc<Layer>]) -> Filter {
+        let records: usize = overlays.iter().map(|layer| layer.table.records().len()).sum();
+        let bits = (records * 8).next_power_of_two().max(512);
+        let mask = u32::try_from(bits - 1).unwrap_or(u32::MAX);
+        let mut filter = Filter { bits: vec![0; bits / 64], mask };
+        for record in overlays.iter().flat_map(|layer| layer.table.records()) {
+            let bit = filter.bit_of(&record.digest);
+            filter.bits[bit as usize / 64] |= 1 << (bit % 64);
+        }
+        filter
+    }
+
+    fn may_hold(&self, digest: &Digest) -> bool {
+        let bit = self.bit_of(digest);
+        self.bits[bit as usize / 64] >> (bit % 64) & 1 != 0
+    }
+
+    /// Bytes that place no record in a directory, so that neighbours there are none here.
+    fn bit_of(&self, digest: &Digest) -> u32 {
+        u32::from_le_bytes([digest[16], digest[17], digest[18], digest[19]]) & self.mask
+    }
+}
+
+/// The records of several tables in the order of their digests, the topmost of each.
+pub struct Stack<'a> {
+    layers: Vec<&'a Layer>,
+    at: Vec<usize>,
+}
+
+/// Where a record is.
+#[derive(Clone, Copy)]
+pub struct At {
+    /// The digest.
+    pub digest: Digest,
+    /// Which of the tables.
+    pub layer: usize,
+    /// Its rank there.
+    pub rank: u32,
+}
+
+impl<'a> Stack<'a> {
+    /// Tables, lowest first.
+    pub fn new(layers: Vec<&'a Layer>) -> Stack<'a> {
+        Stack { at: vec![0; layers.len()], layers }
+    }
+
+    /// The tables.
+    pub fn layers(&self) -> &[&'a Layer] {
+        &self.layers
+    }
+
+    /// The next record, which stays.
+    pub fn peek(&self) -> Option<At> {
+        let mut next: Option<At> = None;
+        for (layer, table) in self.layers.iter().enumerate() {
+            let Some(record) = table.table.records().get(self.at[layer]) else { continue };
+            // Of equal ones the last, which is the topmost.
+            if next.is_none_or(|next| record.digest <= next.digest) {
+                let rank = u32::try_from(self.at[layer]).expect("at most 2^32 records");
+                next = Some(At { digest: record.digest, layer, rank });
+            }
+        }
+        next
+    }
+}
+
+impl Iterator for Stack<'_> {
+    type Item = At;
+
+    fn next(&mut self) -> Option<At> {
+        let next = self.peek()?;
+        for (layer, table) in self.layers.iter().enumerate() {
+            let record = table.table.records().get(self.at[layer]);
+            self.at[layer] += usize::from(record.is_some_and(|record| record.digest == next.digest));
+        }
+        Some(next)
+    }
+}
