@@ -12,9 +12,7 @@ use super::{BuildError, grants_in};
 use crate::durable::NewFile;
 use crate::store::{Layer, NewTables, STAYS_S, Stack};
 use crate::table::format::{Cold, FOREIGN, REVOKED, Record};
-use crate::table::{
-    Entry, Personal, Sorter, SubjectsWriter, TableSpec, TableWriter, Written,
-};
+use crate::table::{Entry, Personal, Sorter, SubjectsWriter, TableSpec, TableWriter, Written};
 use crate::time::TableTime;
 use crate::token::{Digest, Domain, ForeignAlgorithm};
 
@@ -273,9 +271,8 @@ impl Output<'_> {
 
     fn push(&mut self, entry: &Entry<'_>) -> Result<(), BuildError> {
         let expires = entry.record.expires.get();
-        let has_left = |reference: TableTime| {
-            expires != 0 && expires.saturating_add(STAYS_S) <= reference.0
-        };
+        let has_left =
+            |reference: TableTime| expires != 0 && expires.saturating_add(STAYS_S) <= reference.0;
         if self.reference.is_some_and(has_left) {
             return Ok(());
         }

@@ -425,10 +425,14 @@ pub enum BuildError {
         index: u64,
     },
     /// The home is built from lists.
-    #[error("this home is built from token lists (`adamant build --from`); it has no ledger, and gets none: make another home")]
+    #[error(
+        "this home is built from token lists (`adamant build --from`); it has no ledger, and gets none: make another home"
+    )]
     ListBuilt,
     /// The home is built from its ledger.
-    #[error("this home is built from its ledger; a token list would go around it: use `adamant issue`, `import` and `revoke`, or make another home")]
+    #[error(
+        "this home is built from its ledger; a token list would go around it: use `adamant issue`, `import` and `revoke`, or make another home"
+    )]
     LedgerBuilt,
     /// The list could not be read.
     #[error(transparent)]

@@ -75,7 +75,10 @@ pub struct Registrar<'h> {
 
 impl<'h> Registrar<'h> {
     /// Waits for the ledger to be free, and opens it.
-    pub fn open(home: &'h Home, progress: &mut dyn FnMut(u64)) -> Result<Registrar<'h>, IssuingError> {
+    pub fn open(
+        home: &'h Home,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Registrar<'h>, IssuingError> {
         let writer = home.write_ledger()?;
         let current = current_manifest(home)?;
         if let Some((manifest, _)) = &current {
@@ -108,7 +111,11 @@ impl<'h> Registrar<'h> {
     }
 
     /// Mints a token and stages its issue.
-    pub fn issue(&mut self, wanted: &Wanted, origin: &Origin) -> Result<(Token, u64), IssuingError> {
+    pub fn issue(
+        &mut self,
+        wanted: &Wanted,
+        origin: &Origin,
+    ) -> Result<(Token, u64), IssuingError> {
         let prefix = self.home.policy().domain.prefix;
         let token = Token::mint(prefix, wanted.grant.kind).map_err(IssuingError::Randomness)?;
         let digest = token.digest(&self.home.policy().domain.key);
@@ -331,7 +338,7 @@ impl<'h> Registrar<'h> {
         let is_earlier = match state.doom {
             None => true,
             Some(_) if state.is_dead_by_event() => false,
-            Some(doom) => at < doom || at <= self.now,
+            Some(doom) => at < doom,
         };
         if !is_earlier {
             let event = state.revoked_by.expect("what has an end has the event of it");
@@ -348,7 +355,8 @@ impl<'h> Registrar<'h> {
 
     fn stage(&mut self, what: What, origin: &Origin) -> Result<u64, IssuingError> {
         self.record_publication()?;
-        for label in [&Some(origin.actor.clone()), &origin.on_behalf_of, &origin.request, &origin.ticket]
+        for label in
+            [&Some(origin.actor.clone()), &origin.on_behalf_of, &origin.request, &origin.ticket]
         {
             let label = label.as_deref().unwrap_or_default();
             if label.len() > LABEL_BYTES_MAX || label.chars().any(char::is_control) {
@@ -404,14 +412,12 @@ fn current_manifest(home: &Home) -> Result<Option<(Manifest, FileHash)>, Issuing
     let Some(bytes) = home.store().read_manifest()? else { return Ok(None) };
     let hash = *blake3::hash(&bytes).as_bytes();
     let note = Note::parse(&bytes).ok();
-    let manifest = note.and_then(|note| {
-        Manifest::parse(note.unverified_text(), &home.policy().origin).ok()
-    });
+    let manifest =
+        note.and_then(|note| Manifest::parse(note.unverified_text(), &home.policy().origin).ok());
     Ok(manifest.map(|manifest| (manifest, hash)))
 }
 
 // An event of the longest fields fits an entry: scopes, twice each for escapes that never happen,
 // labels in which every byte is escaped, and a kilobyte for the rest.
-const _: () = assert!(
-    2 * crate::claims::GRANT_BYTES_MAX + 4 * 6 * LABEL_BYTES_MAX + 1024 < ENTRY_BYTES_MAX
-);
+const _: () =
+    assert!(2 * crate::claims::GRANT_BYTES_MAX + 4 * 6 * LABEL_BYTES_MAX + 1024 < ENTRY_BYTES_MAX);

@@ -98,7 +98,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Tables do not cover the ledger without a gap.
-    #[error("table {table} of the manifest begins at event {from} of the ledger, should at {expected}")]
+    #[error(
+        "table {table} of the manifest begins at event {from} of the ledger, should at {expected}"
+    )]
     Gap {
         /// Its place in the manifest, from 0; past the last, the ledger's end is meant.
         table: usize,

@@ -129,14 +129,16 @@ impl Generation {
                 }
                 _ => None,
             };
-            let base = || found.map(|found| Located { layer: 0, record: found.record, rank: found.rank });
+            let base =
+                || found.map(|found| Located { layer: 0, record: found.record, rank: found.rank });
             each(index, above.or_else(base));
         });
     }
 
     /// What keeps the bytes of all tables: the weakest.
     pub fn protection(&self) -> &Protection {
-        let mode = self.layers.iter().find(|layer| matches!(layer.protection, Protection::Mode { .. }));
+        let mode =
+            self.layers.iter().find(|layer| matches!(layer.protection, Protection::Mode { .. }));
         &mode.unwrap_or(&self.layers[0]).protection
     }
 
@@ -256,7 +258,8 @@ impl Iterator for Stack<'_> {
         let next = self.peek()?;
         for (layer, table) in self.layers.iter().enumerate() {
             let record = table.table.records().get(self.at[layer]);
-            self.at[layer] += usize::from(record.is_some_and(|record| record.digest == next.digest));
+            self.at[layer] +=
+                usize::from(record.is_some_and(|record| record.digest == next.digest));
         }
         Some(next)
     }

@@ -178,7 +178,9 @@ impl Home {
     /// What this host has seen of the ledger before is the beginning of what there is.
     fn check_restored(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let marks = Marks::load(&self.state())?;
-        let mark = marks.highest(self.policy.trusted(Role::Ledger, now_unix_s()).collect::<Vec<_>>().into_iter());
+        let mark = marks.highest(
+            self.policy.trusted(Role::Ledger, now_unix_s()).collect::<Vec<_>>().into_iter(),
+        );
         let mark = mark.map(|mark| ("this host", mark.generation, mark.hash));
         let manifest = self.store().read_manifest()?.and_then(|note| {
             let note = Note::parse(&note).ok()?;

@@ -263,4 +263,3 @@ fn check_identity(
     };
     Err(StoreError::File { path: path.to_owned(), fault })
 }
-

@@ -11,8 +11,8 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use super::{At, Generation, Layer, Stack};
-use crate::table::format::{FLAGS_KNOWN, FOREIGN, REVOKED, Record};
 use crate::table::Personal;
+use crate::table::format::{FLAGS_KNOWN, FOREIGN, REVOKED, Record};
 use crate::time::TableTime;
 use crate::token::{ID_BYTES, TokenId};
 
@@ -228,7 +228,8 @@ fn next(before: Option<At>, after: Option<At>) -> Option<Ordering> {
 /// How a law is broken between two records of one token.
 pub(super) fn breach(was: Place<'_>, is: Place<'_>) -> Option<Breach> {
     let (before, after) = (record(was), record(is));
-    let same_grant = was.0.table.grant_bytes(before.grant.get()) == is.0.table.grant_bytes(after.grant.get());
+    let same_grant =
+        was.0.table.grant_bytes(before.grant.get()) == is.0.table.grant_bytes(after.grant.get());
     let personal = (was.0.personal(was.1), is.0.personal(is.1));
     if let Some(field) = changed_field(before, after, same_grant, personal) {
         return Some(Breach::Changed { field });

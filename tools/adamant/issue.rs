@@ -1,69 +1,174 @@
-//! `adamant issue --list FILE`: new tokens for a release pipeline.
+//! `adamant issue`: new tokens, recorded in the ledger and published, or for a release pipeline
+//! with `--list FILE`, which makes no event.
 //!
-//! The list holds digests and claims, never a token. It is on the disk before the first token is
-//! printed, so no token that somebody holds can be missing from it.
+//! A token is printed once, after it is durable that it was issued: as an event, or in the list. So
+//! no token that somebody holds can be missing there. A list holds digests and claims, never a
+//! token.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adamant::claims::{self, Grant};
+use adamant::issuing::Wanted;
 use adamant::store::{Home, now_unix_s};
 use adamant::time::{from_rfc3339, to_rfc3339};
 use adamant::token::{Kind, Token};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::exit;
+use crate::ledger::{self, Common};
+use crate::{exit, output};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The home
-    #[arg(long, env = "ADAMANT_HOME")]
-    home: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// The sort of token, such as live or test
     #[arg(long)]
     kind: Kind,
     /// Who the token is for
     #[arg(long, default_value = "")]
     subject: String,
+    /// A note about it: a label, or a JSON object
+    #[arg(long, default_value = "")]
+    meta: String,
     /// What it may do; may be given several times
     #[arg(long)]
     scope: Vec<String>,
     /// Who may accept it
     #[arg(long, default_value = "")]
     audience: String,
+    /// From when on it is valid: a time, or from now on, such as 2h
+    #[arg(long)]
+    not_before: Option<String>,
     /// When it expires: a time such as 2027-01-31T12:00:00Z, or from now on, such as 90d, 12h, 30m
     #[arg(long)]
     expires: Option<String>,
     /// How many
     #[arg(long, default_value_t = 1)]
     count: u64,
-    /// The token list to append to; build from it next
+    /// Append to this token list instead of the ledger; build from it next
     #[arg(long)]
-    list: PathBuf,
+    list: Option<PathBuf>,
 }
 
-/// Tokens that are minted, listed and printed at once: enough that the fsync costs nothing beside
-/// them, and few enough to hold.
-const CHUNK: u64 = 100_000;
+/// Tokens that are minted, recorded and printed at once: enough that the fsyncs cost nothing beside
+/// them, few enough to hold, and done so soon that another command can wait for the ledger.
+const CHUNK: u64 = 65_536;
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
-    let home = Home::open(&arguments.home)?;
+    let home = Home::open(&arguments.common.home)?;
     let usage = |err: &dyn std::fmt::Display| exit::Usage(err.to_string());
     let grant = Grant::new(arguments.kind, &arguments.audience, arguments.scope.clone())
         .map_err(|err| usage(&err))?;
     claims::check_subject(&arguments.subject).map_err(|err| usage(&err))?;
-    let expires = arguments.expires.as_deref().map(parse_expiry).transpose()?;
-    let claims = claims_json(arguments, &grant, expires);
-    let failed = || format!("cannot write {}", arguments.list.display());
-    let list = OpenOptions::new().create(true).append(true).mode(0o600).open(&arguments.list);
+    claims::check_meta(&arguments.meta).map_err(|err| usage(&err))?;
+    let time = |option, text: &Option<String>| {
+        text.as_deref().map(|text| parse_time(option, text)).transpose()
+    };
+    let wanted = Wanted {
+        grant,
+        subject: arguments.subject.clone(),
+        meta: arguments.meta.clone(),
+        not_before: time("--not-before", &arguments.not_before)?,
+        expires: time("--expires", &arguments.expires)?,
+    };
+    match &arguments.list {
+        Some(list) => list_tokens(arguments, list, &home, &wanted, json),
+        None => record(arguments, &home, &wanted, json),
+    }
+}
+
+fn record(arguments: &Arguments, home: &Home, wanted: &Wanted, json: bool) -> anyhow::Result<u8> {
+    let common = &arguments.common;
+    if common.request_id.is_some() && arguments.count > CHUNK {
+        let why = format!("--request-id goes with a --count of at most {CHUNK}");
+        return Err(exit::Usage(why).into());
+    }
+    if arguments.count == 1 {
+        return record_one(common, home, wanted, json);
+    }
+    let counter = output::counter("tokens");
+    let mut left = arguments.count;
+    while left > 0 {
+        // Opened for each chunk, so that others have their turn in between.
+        let mut registrar = ledger::open(home)?;
+        common.check_repeated(&registrar)?;
+        let origin = common.origin();
+        let mut tokens = Vec::new();
+        for _ in 0..left.min(CHUNK) {
+            tokens.push(registrar.issue(wanted, &origin)?.0);
+        }
+        registrar.commit()?;
+        drop(registrar);
+        print(&tokens, json)?;
+        left -= tokens.len() as u64;
+        counter.set_position(arguments.count - left);
+    }
+    counter.finish_and_clear();
+    let published = ledger::publish(home, common)?;
+    if let Some(published) = &published
+        && !json
+    {
+        eprintln!("generation {}", published.manifest.generation);
+    }
+    ledger::settle(home, published.as_ref())?;
+    Ok(exit::OK)
+}
+
+fn record_one(common: &Common, home: &Home, wanted: &Wanted, json: bool) -> anyhow::Result<u8> {
+    let mut registrar = ledger::open(home)?;
+    common.check_repeated(&registrar)?;
+    let (token, event) = registrar.issue(wanted, &common.origin())?;
+    registrar.commit()?;
+    drop(registrar);
+    let published = ledger::publish(home, common);
+    // Issued is issued: the token is shown even where it is not valid anywhere yet.
+    let generation = published.as_ref().ok().and_then(Option::as_ref);
+    let generation = generation.map(|published| published.manifest.generation);
+    print_issued(&token, event, generation, json)?;
+    ledger::settle(home, published?.as_ref())?;
+    Ok(exit::OK)
+}
+
+/// One token, with what is known of it.
+pub(crate) fn print_issued(
+    token: &Token,
+    event: u64,
+    generation: Option<u64>,
+    json: bool,
+) -> io::Result<()> {
+    let id = token.id().to_string();
+    if json {
+        return output::json(&json!({
+            "token": token.expose(), "id": id, "event": event, "generation": generation,
+        }));
+    }
+    writeln!(io::stdout(), "{}", token.expose())?;
+    match generation {
+        Some(generation) => eprintln!("id {id}, event {event}, generation {generation}"),
+        None => eprintln!("id {id}, event {event}, in no generation yet"),
+    }
+    Ok(())
+}
+
+fn list_tokens(
+    arguments: &Arguments,
+    path: &Path,
+    home: &Home,
+    wanted: &Wanted,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let claims = claims_json(wanted);
+    let failed = || format!("cannot write {}", path.display());
+    let list = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     let list = list.with_context(failed)?;
     let mut left = arguments.count;
     while left > 0 {
-        let tokens = mint(&home, arguments.kind, left.min(CHUNK))?;
-        write_list(&list, &home, &claims, &tokens).with_context(failed)?;
+        let tokens = mint(home, arguments.kind, left.min(CHUNK))?;
+        write_list(&list, home, &claims, &tokens).with_context(failed)?;
         print(&tokens, json)?;
         left -= tokens.len() as u64;
     }
@@ -77,19 +182,23 @@ fn mint(home: &Home, kind: Kind, count: u64) -> anyhow::Result<Vec<Token>> {
 }
 
 /// What all lines have in common.
-fn claims_json(arguments: &Arguments, grant: &Grant, expires: Option<i64>) -> Value {
+fn claims_json(wanted: &Wanted) -> Value {
+    let grant = &wanted.grant;
     let mut line = json!({ "kind": grant.kind.as_str() });
-    if !arguments.subject.is_empty() {
-        line["subject"] = arguments.subject.as_str().into();
-    }
-    if !grant.audience.is_empty() {
-        line["audience"] = grant.audience.as_str().into();
+    for (name, text) in
+        [("subject", &wanted.subject), ("audience", &grant.audience), ("meta", &wanted.meta)]
+    {
+        if !text.is_empty() {
+            line[name] = text.as_str().into();
+        }
     }
     if !grant.scopes.is_empty() {
         line["scopes"] = grant.scopes.clone().into();
     }
-    if let Some(expires) = expires {
-        line["expires"] = to_rfc3339(expires).into();
+    for (name, time) in [("not_before", wanted.not_before), ("expires", wanted.expires)] {
+        if let Some(time) = time {
+            line[name] = to_rfc3339(time).into();
+        }
     }
     line
 }
@@ -121,22 +230,27 @@ fn print(tokens: &[Token], json: bool) -> io::Result<()> {
 }
 
 /// A time, or a whole number of days, hours, minutes or seconds from now on.
-pub(crate) fn parse_expiry(text: &str) -> Result<i64, exit::Usage> {
+pub(crate) fn parse_time(option: &str, text: &str) -> Result<i64, exit::Usage> {
     if let Some((unix_s, _)) = from_rfc3339(text) {
         return Ok(unix_s);
     }
-    let unit_s = match text.as_bytes().last() {
-        Some(b'd') => 86_400,
-        Some(b'h') => 3600,
-        Some(b'm') => 60,
-        Some(b's') => 1,
-        _ => 0,
-    };
-    let number = text.get(..text.len().saturating_sub(1)).and_then(|n| n.parse::<u32>().ok());
-    match number {
-        Some(number) if unit_s > 0 => Ok(now_unix_s() + i64::from(number) * unit_s),
-        _ => Err(exit::Usage(format!(
-            "--expires {text}: neither a time such as 2027-01-31T12:00:00Z nor one from now on such as 90d"
+    match parse_span(text) {
+        Some(span_s) => Ok(now_unix_s() + span_s),
+        None => Err(exit::Usage(format!(
+            "{option} {text}: neither a time such as 2027-01-31T12:00:00Z nor one from now on such as 90d"
         ))),
     }
+}
+
+/// A whole number of days, hours, minutes or seconds, in seconds.
+pub(crate) fn parse_span(text: &str) -> Option<i64> {
+    let unit_s = match text.as_bytes().last()? {
+        b'd' => 86_400,
+        b'h' => 3600,
+        b'm' => 60,
+        b's' => 1,
+        _ => return None,
+    };
+    let number: u32 = text[..text.len() - 1].parse().ok()?;
+    Some(i64::from(number) * unit_s)
 }

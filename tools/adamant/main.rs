@@ -8,7 +8,11 @@ mod generation;
 mod init;
 mod inspect;
 mod issue;
+mod ledger;
 mod output;
+mod publish;
+mod revoke;
+mod rotate;
 mod serve;
 mod status;
 mod verify;
@@ -35,8 +39,14 @@ enum Command {
     Demo(demo::Arguments),
     /// Make a home: domain key, signer, policy, and a first, empty generation
     Init(init::Arguments),
-    /// Issue tokens: the tokens on standard output, a list without them in a file
+    /// Issue tokens, and publish them; or with --list, write a token list for a pipeline
     Issue(issue::Arguments),
+    /// End trust in tokens, now or at a time
+    Revoke(revoke::Arguments),
+    /// Issue a new token in the place of another, which ends after an overlap
+    Rotate(rotate::Arguments),
+    /// Publish what is recorded, or sign the current generation anew
+    Publish(publish::Arguments),
     /// Build a generation from a token list and publish it
     Build(build::Arguments),
     /// Run the daemon in the foreground
@@ -66,6 +76,9 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments, json),
         Command::Issue(arguments) => issue::run(&arguments, json),
+        Command::Revoke(arguments) => revoke::run(&arguments, json),
+        Command::Rotate(arguments) => rotate::run(&arguments, json),
+        Command::Publish(arguments) => publish::run(&arguments, json),
         Command::Build(arguments) => build::run(&arguments, json),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, json),

@@ -1,0 +1,76 @@
+//! `adamant revoke`: trust in tokens ends, now or at a time.
+
+use adamant::issuing::Revoked;
+use adamant::store::Home;
+use adamant::table::format::Reason;
+use serde_json::json;
+
+use crate::issue::parse_time;
+use crate::ledger::{self, Common, parse_reason, read_ids};
+use crate::output::thousands;
+use crate::{exit, output};
+
+/// More than this many at once asks for consent.
+const UNEXPECTED_MAX: usize = 1000;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Ids; or - for ids and tokens on standard input, one a line
+    #[arg(required = true)]
+    ids: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// Why: compromised, superseded, unused, owner-request, policy, absent or other
+    #[arg(long, value_parser = parse_reason)]
+    reason: Reason,
+    /// When: a time, or from now on, such as 24h; now if it is not said
+    #[arg(long)]
+    at: Option<String>,
+    /// How many ids there are, when they are more than 1,000
+    #[arg(long)]
+    expect: Option<usize>,
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
+    let ids = read_ids(&arguments.ids)?;
+    let is_expected = arguments.expect.is_none_or(|expected| expected == ids.len());
+    if !is_expected || (arguments.expect.is_none() && ids.len() > UNEXPECTED_MAX) {
+        let why = format!("{} ids; if that is meant, say --expect {0}", ids.len());
+        return Err(exit::Usage(why).into());
+    }
+    let at = arguments.at.as_deref().map(|text| parse_time("--at", text)).transpose()?;
+    let home = Home::open(&arguments.common.home)?;
+    let mut registrar = ledger::open(&home)?;
+    arguments.common.check_repeated(&registrar)?;
+    let origin = arguments.common.origin();
+    let mut already = Vec::new();
+    for id in &ids {
+        let at = at.unwrap_or(registrar.now());
+        if let Revoked::Already { event } = registrar.revoke(id, at, arguments.reason, &origin)? {
+            already.push((id, event));
+        }
+    }
+    let staged = registrar.staged();
+    if staged > 0 {
+        registrar.commit()?;
+    }
+    drop(registrar);
+    let published = ledger::publish(&home, &arguments.common)?;
+    let generation = published.as_ref().map(|published| published.manifest.generation);
+    let revoked = ids.len() - already.len();
+    if json {
+        let already: Vec<_> = already
+            .iter()
+            .map(|(id, event)| json!({ "id": id.to_string(), "event": event }))
+            .collect();
+        output::json(&json!({ "revoked": revoked, "already": already, "generation": generation }))?;
+    } else {
+        for (id, event) in &already {
+            println!("{id} was revoked before, by event {event}");
+        }
+        let generation = generation.map_or_else(|| "no".to_owned(), |number| number.to_string());
+        println!("{} revoked, generation {generation}", thousands(revoked as u64));
+    }
+    ledger::settle(&home, published.as_ref())?;
+    Ok(exit::OK)
+}
