@@ -73,12 +73,36 @@ impl NewFile {
     /// Gives the file the name `name` in its folder, durably, if no file has it.
     pub fn name(self, name: &str, mode: u32) -> Result<Named, DurableError> {
         self.seal(mode)?;
+        let named = self.take(name)?;
+        if named == Named::New {
+            sync_parent(&self.path)?;
+        }
+        Ok(named)
+    }
+
+    fn take(&self, name: &str) -> Result<Named, DurableError> {
         let target = self.path.with_file_name(name);
         match renameat_with(CWD, &self.path, CWD, &target, RenameFlags::NOREPLACE) {
-            Ok(()) => sync_parent(&target).map(|()| Named::New),
+            Ok(()) => Ok(Named::New),
             Err(rustix::io::Errno::EXIST) => Ok(Named::Taken),
             Err(err) => Err(DurableError::new("rename to", &target, err.into())),
         }
+    }
+
+    /// As [`NewFile::replace`], and the file is at `also` as well, unless that name is taken. That
+    /// name is durable no sooner than the file system likes.
+    pub fn replace_and_link(self, name: &str, also: &Path, mode: u32) -> Result<(), DurableError> {
+        self.seal(mode)?;
+        match fs::hard_link(&self.path, also) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(DurableError::new("link to", also, err));
+            }
+            _ => {}
+        }
+        let target = self.path.with_file_name(name);
+        fs::rename(&self.path, &target)
+            .map_err(|err| DurableError::new("rename to", &target, err))?;
+        sync_parent(&target)
     }
 
     /// Gives the file the name `name` in its folder, durably, in the place of any file that had
@@ -121,7 +145,8 @@ pub fn write_new(
     filled(folder, bytes)?.name(name, mode)
 }
 
-fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
+/// A file of those bytes that has no name yet.
+pub fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
     let new = NewFile::create(folder)?;
     (&new.file).write_all(bytes).map_err(|err| DurableError::new("write", &new.path, err))?;
     Ok(new)
@@ -133,13 +158,14 @@ fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
 pub struct Batch {
     scratch: PathBuf,
     files: Vec<(NewFile, PathBuf, u32)>,
+    appended: Vec<Appended>,
 }
 
 impl Batch {
     /// An empty batch, whose files have no name in `scratch` until they are named. It is on the
     /// file system of their targets.
     pub fn new(scratch: &Path) -> Batch {
-        Batch { scratch: scratch.to_owned(), files: Vec::new() }
+        Batch { scratch: scratch.to_owned(), files: Vec::new(), appended: Vec::new() }
     }
 
     /// Adds a file that will be `target`, in the place of any file of that name.
@@ -148,17 +174,17 @@ impl Batch {
         Ok(())
     }
 
+    /// Adds files that were appended to.
+    pub fn also(&mut self, appended: Vec<Appended>) {
+        self.appended.extend(appended);
+    }
+
     /// Makes it so.
     pub fn commit(self) -> Result<(), DurableError> {
-        use rayon::prelude::*;
-        let seal = |(file, _, mode): &(NewFile, PathBuf, u32)| file.seal(*mode);
-        if self.files.len() > SEALED_TOGETHER {
-            // A journal commits what waits for it at once, so it pays to wait together.
-            self.files.par_iter().try_for_each(seal)?;
-        } else {
-            self.files.iter().try_for_each(seal)?;
-        }
-        let mut folders: Vec<&Path> = Vec::new();
+        let appended = self.appended.iter().map(Wait::Appended);
+        let seals = self.files.iter().map(|(file, _, mode)| Wait::Seal(file, *mode));
+        wait_for_all(&appended.chain(seals).collect::<Vec<_>>())?;
+        let mut folders: Vec<&Path> = self.appended.iter().filter_map(Appended::new_in).collect();
         for (file, target, _) in &self.files {
             let folder = target.parent().unwrap_or(Path::new("."));
             if folders.last() != Some(&folder) {
@@ -170,19 +196,83 @@ impl Batch {
         }
         folders.sort_unstable();
         folders.dedup();
-        folders.into_iter().try_for_each(sync_folder)
+        wait_for_all(&folders.into_iter().map(Wait::Folder).collect::<Vec<_>>())
     }
 }
 
-/// Files of a batch above which they are brought to the medium by several threads.
-const SEALED_TOGETHER: usize = 16;
+/// Gives files of one folder their names, durably, each if no file has it.
+pub fn name_all(files: Vec<(NewFile, String)>, mode: u32) -> Result<Vec<Named>, DurableError> {
+    wait_for_all(&files.iter().map(|(file, _)| Wait::Seal(file, mode)).collect::<Vec<_>>())?;
+    let named = files.iter().map(|(file, name)| file.take(name)).collect::<Result<_, _>>()?;
+    match files.first() {
+        Some((file, _)) => sync_parent(&file.path).map(|()| named),
+        None => Ok(named),
+    }
+}
 
-/// Appends to `file`, which was opened by `path`, and waits until it is on the medium.
-pub fn append(file: &File, at: u64, bytes: &[u8], path: &Path) -> Result<(), DurableError> {
+/// A file with bytes at its end that may not be on the medium yet.
+#[derive(Debug)]
+pub struct Appended {
+    file: File,
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl Appended {
+    fn new_in(&self) -> Option<&Path> {
+        self.path.parent().filter(|_| self.is_new)
+    }
+}
+
+/// Appends to the file `path`, whose good bytes end at `at`: what follows them is cut. Durable when
+/// a [`Batch`] that has it is.
+pub fn append(
+    file: File,
+    path: &Path,
+    is_new: bool,
+    at: u64,
+    bytes: &[u8],
+) -> Result<Appended, DurableError> {
     use std::os::unix::fs::FileExt;
     file.set_len(at).map_err(|err| DurableError::new("truncate", path, err))?;
     file.write_all_at(bytes, at).map_err(|err| DurableError::new("write", path, err))?;
-    file.sync_all().map_err(|err| DurableError::new("fsync", path, err))
+    Ok(Appended { file, path: path.to_owned(), is_new })
+}
+
+/// Something to wait for the medium with.
+enum Wait<'a> {
+    Seal(&'a NewFile, u32),
+    Appended(&'a Appended),
+    Folder(&'a Path),
+}
+
+impl Wait<'_> {
+    fn wait(&self) -> Result<(), DurableError> {
+        match self {
+            Self::Seal(file, mode) => file.seal(*mode),
+            Self::Appended(Appended { file, path, .. }) => {
+                file.sync_all().map_err(|err| DurableError::new("fsync", path, err))
+            }
+            Self::Folder(folder) => sync_folder(folder),
+        }
+    }
+}
+
+/// Threads that wait for the medium together: it serves several as fast as one.
+const WAITERS_MAX: usize = 8;
+
+fn wait_for_all(waits: &[Wait<'_>]) -> Result<(), DurableError> {
+    let Some((first, rest)) = waits.split_first() else { return Ok(()) };
+    let share = rest.len().div_ceil(WAITERS_MAX - 1).max(1);
+    std::thread::scope(|scope| {
+        let waiting: Vec<_> = rest
+            .chunks(share)
+            .map(|waits| scope.spawn(|| waits.iter().try_for_each(Wait::wait)))
+            .collect();
+        let own = first.wait();
+        let mut others = waiting.into_iter().map(|thread| thread.join().expect("it only waits"));
+        others.try_for_each(|waited| waited).and(own)
+    })
 }
 
 /// Makes a folder and those above it that are missing, durably.

@@ -42,6 +42,7 @@
 | [`store`] | the folder that travels: open, judge, publish | `manifest`, `table`, `policy` |
 | [`builder`] | ledger range or token list -> tables + manifest | `store` |
 | [`issuing`] | issue, revoke, rotate, import, erase | `builder`, `ledger` |
+| [`audit`] | a store checked by somebody who trusts nobody | `builder`, `ledger` |
 "
 )]
 #![cfg_attr(
@@ -74,6 +75,8 @@ pub mod client;
 #[cfg(feature = "client")]
 pub mod wire;
 
+#[cfg(feature = "store")]
+pub mod audit;
 #[cfg(feature = "store")]
 pub mod builder;
 #[cfg(feature = "store")]

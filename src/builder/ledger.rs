@@ -26,6 +26,7 @@ use crate::store::{Home, Layer, NewTables, Next, Part, Previous, Published};
 use crate::table::format::{Cold, FOREIGN, GRANTS_MAX, Record};
 use crate::table::{Entry, Personal, TableError};
 use crate::time::TableTime;
+use crate::token::Domain;
 
 /// Most records of an upper overlay.
 const UPPER_RECORDS_MAX: u64 = 16_384;
@@ -106,18 +107,6 @@ pub fn settle(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, B
     Ok(home.publish(&lock, Some(&current), next)?)
 }
 
-/// Builds one base from the first `size` events alone, as anybody can who has the ledger, and says
-/// what it is. It has no name; its subjects are those that `openings` know.
-pub fn rebuild(
-    home: &Home,
-    tiles: &Tiles,
-    line: &TableLine,
-    progress: &mut dyn FnMut(u64),
-) -> Result<NewTables, BuildError> {
-    let source = Source::of(home, tiles);
-    source.compose(&[], line.range, line.range.0, progress)
-}
-
 /// The parts of a generation whose upper overlay also has the events that are not in a table yet.
 /// `None` when that would be too large.
 fn upper_anew(
@@ -159,15 +148,31 @@ pub fn check_ledger_built(manifest: &Manifest) -> Result<(), BuildError> {
 }
 
 /// Where events and subjects come from.
-struct Source<'a> {
-    home: &'a Home,
-    tiles: &'a Tiles,
-    folder: PathBuf,
+pub struct Source<'a> {
+    /// The events.
+    pub tiles: &'a Tiles,
+    /// The deployment that the tables are of.
+    pub domain: Domain,
+    /// Who tokens are for; without them, all subjects are as if they had been erased.
+    pub openings: Openings,
+    /// Where files are written until they have a name.
+    pub folder: PathBuf,
 }
 
 impl<'a> Source<'a> {
-    fn of(home: &'a Home, tiles: &'a Tiles) -> Source<'a> {
-        Source { home, tiles, folder: home.store().tables() }
+    fn of(home: &Home, tiles: &'a Tiles) -> Source<'a> {
+        let (domain, openings) = (home.policy().domain.clone(), home.openings());
+        Source { tiles, domain, openings, folder: home.store().tables() }
+    }
+
+    /// Makes a table from its ledger range alone, as anybody can who has the ledger. It has no
+    /// name.
+    pub fn rebuild(
+        &self,
+        range: (u64, u64),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<NewTables, BuildError> {
+        self.compose(&[], range, range.0, progress)
     }
 
     /// The table of `range`, from `old` tables of it and the events from `from` on.
@@ -197,7 +202,7 @@ impl<'a> Source<'a> {
             (0, to) if to > 0 => TableTime::end(read_event(self.tiles, to - 1)?.time),
             _ => None,
         };
-        let domain = self.home.policy().domain.clone();
+        let domain = self.domain.clone();
         compose(&self.folder, &Plan { domain, sources, range, reference }, delta, progress)
     }
 
@@ -210,7 +215,7 @@ impl<'a> Source<'a> {
     ) -> Result<Delta, BuildError> {
         let mut reading = Reading {
             tiles: self.tiles,
-            subjects: Subjects::of(self.home.openings()),
+            subjects: Subjects::of(self.openings.clone()),
             delta: Delta::new(MEMORY_BYTES_DEFAULT / 2, &self.folder),
             numbers: HashMap::new(),
             bottom,
@@ -347,18 +352,25 @@ pub fn each_event(
     while next < end {
         let group = next..end.min(next + BUNDLES_TOGETHER);
         next = group.end;
-        let parsed: Vec<Vec<(u64, Event)>> =
-            group.into_par_iter().map(|bundle| parse(tiles, bundle)).collect::<Result<_, _>>()?;
-        for (index, event) in parsed.iter().flatten().filter(|(index, _)| *index >= from) {
+        let parsed: Vec<Vec<(u64, Event)>> = if group.end - group.start == 1 {
+            vec![parse(tiles, group.start, from)?]
+        } else {
+            group
+                .into_par_iter()
+                .map(|bundle| parse(tiles, bundle, from))
+                .collect::<Result<_, _>>()?
+        };
+        for (index, event) in parsed.iter().flatten() {
             each(*index, event)?;
         }
     }
     Ok(())
 }
 
-fn parse(tiles: &Tiles, bundle: u64) -> Result<Vec<(u64, Event)>, LedgerError> {
+fn parse(tiles: &Tiles, bundle: u64, from: u64) -> Result<Vec<(u64, Event)>, LedgerError> {
     let bundle = tiles.bundle_of(bundle * TILE_WIDTH)?;
-    let within = bundle.entries().take_while(|(index, _)| *index < tiles.size());
+    let wanted = from..tiles.size();
+    let within = bundle.entries().filter(|(index, _)| wanted.contains(index));
     within
         .map(|(index, entry)| {
             let event = Event::parse(entry);

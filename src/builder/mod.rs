@@ -37,9 +37,7 @@ use crate::token::{Domain, ForeignAlgorithm, ID_BYTES, TokenId};
 use list::Rules;
 use merge::Merge;
 
-pub use ledger::{
-    check_ledger_built, each_event, is_settling_due, publish, rebuild, renew, settle,
-};
+pub use ledger::{Source, check_ledger_built, each_event, is_settling_due, publish, renew, settle};
 pub use list::COLUMNS;
 pub use merge::Changes;
 pub use read::{ReadError, Reject};

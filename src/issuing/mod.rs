@@ -250,7 +250,7 @@ impl<'h> Registrar<'h> {
     /// Makes all that was staged durable, in the order openings, entries, tiles, checkpoint.
     pub fn commit(&mut self) -> Result<&Checkpoint, IssuingError> {
         let first = self.writer.size();
-        self.openings.append(first, &self.staged_openings)?;
+        let openings = self.openings.append(first, &self.staged_openings)?;
         let entries: Vec<Vec<u8>> = self
             .staged
             .iter()
@@ -260,7 +260,7 @@ impl<'h> Registrar<'h> {
                 entry
             })
             .collect();
-        self.writer.append(&entries)?;
+        self.writer.append(&entries, openings)?;
         self.tiles = self.writer.tiles();
         self.index.write(&mut self.tiles)?;
         self.staged.clear();

@@ -9,10 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::tiles::{Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, push_entry};
-use super::tree::{EMPTY_ROOT, Hash, leaf_hash, node_hash};
+use super::tiles::{
+    Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, push_entry, root_of_edge,
+};
+use super::tree::{EMPTY_ROOT, Hash, leaf_hash};
 use super::{CHECKPOINT, LedgerError, read_checkpoint};
-use crate::durable::{self, Batch, Lock};
+use crate::durable::{self, Appended, Batch, Lock};
 use crate::signers::{Signer, VerifierKey};
 
 /// Levels of tiles: 256^8 is 2^64.
@@ -98,10 +100,16 @@ impl Writer {
         Tiles::new(&self.folder, self.size())
     }
 
-    /// Appends entries, durably, and signs the new checkpoint.
-    pub fn append(&mut self, entries: &[Vec<u8>]) -> Result<&Checkpoint, LedgerError> {
+    /// Appends entries, durably, and signs the new checkpoint. Entries rest on their `openings`,
+    /// which become durable with them.
+    pub fn append(
+        &mut self,
+        entries: &[Vec<u8>],
+        openings: Vec<Appended>,
+    ) -> Result<&Checkpoint, LedgerError> {
         let from = self.size();
         let mut batch = Batch::new(&self.folder);
+        batch.also(openings);
         let mut filled = Vec::new();
         for (index, entry) in (from..).zip(entries) {
             push_entry(&mut self.bundle, entry);
@@ -168,20 +176,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The root, from the right edge: its complete subtrees, smallest first, folded leftwards.
     fn root(&self) -> Hash {
-        let mut root: Option<Hash> = None;
-        for edge in &self.edge {
-            let mut rest = &edge[..];
-            while !rest.is_empty() {
-                let (before, subtree) =
-                    rest.split_at(rest.len() - (1 << rest.len().trailing_zeros()));
-                let hash = complete_root(subtree);
-                root = Some(root.map_or(hash, |right| node_hash(&hash, &right)));
-                rest = before;
-            }
-        }
-        root.unwrap_or(EMPTY_ROOT)
+        root_of_edge(&self.edge)
     }
 }
 
@@ -284,7 +280,7 @@ mod tests {
         for step in [1, 1, 3, 250, 1, 1, 255, 256, 300, 65_000, 1, 600] {
             let mut writer = home.open().unwrap();
             assert_eq!((writer.size(), writer.recovered.files), (size, 0));
-            writer.append(&entries(size..size + step)).unwrap();
+            writer.append(&entries(size..size + step), Vec::new()).unwrap();
             size += step;
             let checkpoint = writer.checkpoint().clone();
             assert_eq!(checkpoint.size, size);
@@ -314,7 +310,7 @@ mod tests {
     fn what_has_no_checkpoint_is_cut_and_reported() {
         for (before, lost) in [(0, 3), (5, 2), (250, 20), (256, 700), (300, 66_000)] {
             let home = Home::new();
-            home.open().unwrap().append(&entries(0..before)).unwrap();
+            home.open().unwrap().append(&entries(0..before), Vec::new()).unwrap();
             let old: Vec<PathBuf> =
                 tiles_between(0, before).iter().map(|tile| tile.path()).collect();
             let old = [old, vec![CHECKPOINT.into()]].concat();
@@ -327,7 +323,7 @@ mod tests {
                 })
                 .collect();
             let lost: Vec<_> = (0..lost).map(|_| b"never acknowledged".to_vec()).collect();
-            home.open().unwrap().append(&lost).unwrap();
+            home.open().unwrap().append(&lost, Vec::new()).unwrap();
             // As before the new checkpoint took its name, and partial files were removed.
             for (path, bytes) in old {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -338,7 +334,7 @@ mod tests {
             let mut writer = home.open().unwrap();
             assert!(writer.recovered.files >= 2, "{:?}", writer.recovered);
             assert_eq!(writer.size(), before);
-            writer.append(&entries(before..before + 1)).unwrap();
+            writer.append(&entries(before..before + 1), Vec::new()).unwrap();
             let (root_now, size) = (writer.checkpoint().root, writer.size());
             drop(writer);
             assert_eq!(home.open().unwrap().recovered.files, 0);
@@ -349,7 +345,7 @@ mod tests {
     #[test]
     fn a_changed_edge_or_a_foreign_checkpoint_is_refused() {
         let home = Home::new();
-        home.open().unwrap().append(&entries(0..3)).unwrap();
+        home.open().unwrap().append(&entries(0..3), Vec::new()).unwrap();
         let tile = home.ledger().join("tile/0/000.p/3");
         let mut bytes = fs::read(&tile).unwrap();
         bytes[40] ^= 1;

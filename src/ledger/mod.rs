@@ -13,10 +13,12 @@
 //! what stays at home, `proof.rs` for proofs that travel, `audit.rs` for the laws.
 
 mod append;
+mod audit;
 mod checkpoint;
 mod event;
 mod index;
 mod openings;
+mod proof;
 mod tiles;
 pub mod tree;
 
@@ -28,10 +30,12 @@ use crate::durable::DurableError;
 use crate::note::NOTE_BYTES_MAX;
 
 pub use append::{Recovered, Writer};
+pub use audit::{Finding, check_tree};
 pub use checkpoint::{Checkpoint, CheckpointError, SUFFIX};
 pub use event::{Event, EventError, Issued, LABEL_BYTES_MAX, Origin, What, commitment};
 pub use index::{Index, Key, Rows};
 pub use openings::{Opening, Openings, SEGMENT_EVENTS, segment_of};
+pub use proof::{PROOF_BYTES_MAX, Proof, ProofError, Proven};
 pub use tiles::{
     Bundle, ENTRY_BYTES_MAX, Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, tiles_between,
 };

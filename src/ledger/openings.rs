@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::LedgerError;
-use crate::durable;
+use crate::durable::{self, Appended};
 
 /// Events of one file.
 pub const SEGMENT_EVENTS: u64 = 4096;
@@ -56,10 +56,11 @@ impl Openings {
         Openings { folder: folder.to_owned() }
     }
 
-    /// Appends openings, ascending, durably. `first` is the first event of the append: whatever
-    /// is there from it on belongs to no event, and is cut.
-    pub fn append(&self, first: u64, openings: &[Opening]) -> Result<(), LedgerError> {
+    /// Appends openings, ascending; they are durable when the files are. `first` is the first event
+    /// of the append: whatever is there from it on belongs to no event, and is cut.
+    pub fn append(&self, first: u64, openings: &[Opening]) -> Result<Vec<Appended>, LedgerError> {
         durable::create_folder(&self.folder, 0o700)?;
+        let mut appended = Vec::new();
         for group in openings.chunk_by(|a, b| segment_of(a.index) == segment_of(b.index)) {
             let path = self.path(segment_of(group[0].index));
             let is_new = !path.exists();
@@ -74,12 +75,9 @@ impl Openings {
             let (_, end) = read(&file, &path, first)?;
             let mut bytes = Vec::new();
             group.iter().for_each(|opening| encode(opening, &mut bytes));
-            durable::append(&file, end, &bytes, &path)?;
-            if is_new {
-                durable::sync_folder(&self.folder)?;
-            }
+            appended.push(durable::append(file, &path, is_new, end, &bytes)?);
         }
-        Ok(())
+        Ok(appended)
     }
 
     /// The openings of the events of one segment, ascending; those before `end` alone.

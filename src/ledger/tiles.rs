@@ -21,7 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::LedgerError;
-use super::tree::{Hash, Hashes, node_hash};
+use super::tree::{EMPTY_ROOT, Hash, Hashes, node_hash};
 
 /// Hashes of a full tile, and entries of a full bundle.
 pub const TILE_WIDTH: u64 = 256;
@@ -247,6 +247,22 @@ pub fn complete_root(hashes: &[Hash]) -> Hash {
             node_hash(&complete_root(left), &complete_root(right))
         }
     }
+}
+
+/// The root of a tree by its right edge, the hashes of the partial tile of each level: its complete
+/// subtrees, smallest first, folded leftwards.
+pub(super) fn root_of_edge(levels: &[Vec<Hash>]) -> Hash {
+    let mut root: Option<Hash> = None;
+    for edge in levels {
+        let mut rest = &edge[..];
+        while !rest.is_empty() {
+            let (before, subtree) = rest.split_at(rest.len() - (1 << rest.len().trailing_zeros()));
+            let hash = complete_root(subtree);
+            root = Some(root.map_or(hash, |right| node_hash(&hash, &right)));
+            rest = before;
+        }
+    }
+    root.unwrap_or(EMPTY_ROOT)
 }
 
 /// Up to 256 entries, read at once.

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::home::now_unix_s;
@@ -139,8 +139,9 @@ impl Home {
         let judged = self.judge(note.as_bytes(), &store.manifest_path())?;
         let hash = judged.hash;
         name_tables(&store, next.parts)?;
-        durable::write_new(&store.manifests(), &hex(&hash), note.as_bytes(), 0o444)?;
-        durable::write(store.root(), "manifest", note.as_bytes(), 0o444)?;
+        let archived = store.manifests().join(hex(&hash));
+        durable::filled(store.root(), note.as_bytes())?
+            .replace_and_link("manifest", &archived, 0o444)?;
         let mark = judged.mark();
         let mut marks: Vec<_> = judged.signers.iter().map(|key| (key.clone(), mark)).collect();
         marks.extend(self.ledger_mark(judged.manifest.ledger));
@@ -185,34 +186,33 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
     Ok(durable::sweep(store.root())?)
 }
 
+/// Names files after their bytes. A file of that name is the same file, and stays; that it really
+/// has those bytes is checked, since a damaged one would be published again.
 fn name_tables(store: &Store, parts: Vec<Part>) -> Result<(), StoreError> {
+    let (mut files, mut hashes) = (Vec::new(), Vec::new());
     for part in parts {
         if let Part::New(tables) = part {
             let NewTables { table, table_written, subjects, subjects_written, .. } = tables;
-            name_by_content(store, table, &table_written, "tbl")?;
-            name_by_content(store, subjects, &subjects_written, "sub")?;
+            files.push((table, format!("{}.tbl", hex(&table_written.hash))));
+            files.push((subjects, format!("{}.sub", hex(&subjects_written.hash))));
+            hashes.extend([table_written.hash, subjects_written.hash]);
+        }
+    }
+    let names: Vec<String> = files.iter().map(|(_, name)| name.clone()).collect();
+    let named = durable::name_all(files, 0o440)?;
+    for ((name, named), hash) in names.into_iter().zip(named).zip(hashes) {
+        if named == Named::Taken {
+            check_bytes(store.tables().join(name), &hash)?;
         }
     }
     Ok(())
 }
 
-/// Names a file after its bytes. A file of that name is the same file, and stays; that it really
-/// has those bytes is checked, since a damaged one would be published again.
-fn name_by_content(
-    store: &Store,
-    new: NewFile,
-    written: &Written,
-    extension: &str,
-) -> Result<(), StoreError> {
-    let name = format!("{}.{extension}", hex(&written.hash));
-    if new.name(&name, 0o440)? == Named::New {
-        return Ok(());
-    }
-    let path = store.tables().join(name);
+fn check_bytes(path: PathBuf, hash: &FileHash) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { action: "read", path: path.clone(), source };
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(&path).map_err(io)?).map_err(io)?;
-    if *hasher.finalize().as_bytes() == written.hash {
+    if hasher.finalize().as_bytes() == hash {
         Ok(())
     } else {
         Err(StoreError::DamagedInPlace { path })
@@ -250,7 +250,7 @@ fn read_own(path: &Path, origin: &str) -> Option<Manifest> {
     Manifest::parse(note.unverified_text(), origin).ok()
 }
 
-fn listed(folder: &Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
+fn listed(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let io = |source| StoreError::Io { action: "list", path: folder.to_owned(), source };
     let entries = fs::read_dir(folder).map_err(io)?;
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(io)).collect()

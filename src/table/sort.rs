@@ -90,7 +90,7 @@ impl Sorter {
         mut self,
         each: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let together = rayon::current_num_threads().max(1);
+        let together = std::thread::available_parallelism().map_or(1, usize::from);
         let share = self.memory_max / (4 * together);
         let buckets = std::mem::take(&mut self.buckets).into_iter();
         let mut buckets = buckets.filter(|bucket| bucket.bytes > 0);
@@ -111,15 +111,19 @@ impl Sorter {
         each: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let is_large = |bucket: &Bucket| bucket.bytes > share && !bucket.spilled.is_empty();
-        let sorted: Vec<io::Result<Sorted>> = group
-            .par_iter()
-            .map(|bucket| {
-                if is_large(bucket) {
-                    return Ok(Sorted::default());
-                }
-                Ok(Sorted::of(self.blocks_of(bucket)?, self.key_bytes))
-            })
-            .collect();
+        let sort = |bucket: &Bucket| {
+            if is_large(bucket) {
+                return Ok(Sorted::default());
+            }
+            Ok(Sorted::of(self.blocks_of(bucket)?, self.key_bytes))
+        };
+        let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
+        // Waking threads costs more than sorting a little.
+        let sorted: Vec<io::Result<Sorted>> = if bytes < BLOCK_BYTES {
+            group.iter().map(sort).collect()
+        } else {
+            group.par_iter().map(sort).collect()
+        };
         for (bucket, sorted) in group.iter().zip(sorted) {
             if is_large(bucket) {
                 self.drain_large(bucket, each)?;

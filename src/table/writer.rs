@@ -36,6 +36,9 @@ pub struct TableSpec {
     pub range: (u64, u64),
 }
 
+/// Bytes from which on several threads hash.
+const HASHED_TOGETHER_MIN: usize = 1 << 20;
+
 /// A file that was written whole and has no name yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -50,7 +53,14 @@ pub struct Written {
 impl Written {
     pub(super) fn of(file: &File, records: u64) -> Result<Written, TableError> {
         let map = Map::of(file, Load::Map)?;
-        let hash = *blake3::Hasher::new().update_rayon(&map).finalize().as_bytes();
+        let mut hasher = blake3::Hasher::new();
+        // Waking threads costs more than hashing a little.
+        if map.len() < HASHED_TOGETHER_MIN {
+            hasher.update(&map)
+        } else {
+            hasher.update_rayon(&map)
+        };
+        let hash = *hasher.finalize().as_bytes();
         Ok(Written { hash, bytes: map.len() as u64, records })
     }
 }

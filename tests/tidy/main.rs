@@ -47,6 +47,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ledger", "manifest", "store", "builder",
         ],
     ),
+    (
+        "audit",
+        &[
+            "time", "token", "claims", "durable", "signers", "note", "verdict", "policy", "table",
+            "ledger", "manifest", "store", "builder",
+        ],
+    ),
     ("client", &["time", "token", "claims", "verdict", "wire"]),
     (
         "daemon",

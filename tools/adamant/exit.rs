@@ -90,6 +90,12 @@ impl std::fmt::Display for Repeated {
 
 impl std::error::Error for Repeated {}
 
+/// Whether standard output was closed before all was written.
+pub(crate) fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    let io = err.downcast_ref::<io::Error>();
+    io.is_some_and(|err| err.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// The exit code of the outermost error that has one.
 pub(crate) fn code_of(err: &anyhow::Error) -> u8 {
     err.chain().find_map(code).unwrap_or(IO)

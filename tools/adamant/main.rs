@@ -1,5 +1,6 @@
 //! The command-line tool: a table of commands, one file each.
 
+mod audit;
 mod build;
 mod demo;
 mod diff;
@@ -10,10 +11,12 @@ mod inspect;
 mod issue;
 mod ledger;
 mod output;
+mod prove;
 mod publish;
 mod revoke;
 mod rotate;
 mod serve;
+mod show;
 mod status;
 mod verify;
 mod verify_store;
@@ -49,6 +52,18 @@ enum Command {
     Publish(publish::Arguments),
     /// Build a generation from a token list and publish it
     Build(build::Arguments),
+    /// Show all events about a token
+    Show(show::ShowArguments),
+    /// Show the latest events of the ledger
+    Log(show::LogArguments),
+    /// List tokens by subject, kind, scope or state, now or at an earlier time
+    List(show::ListArguments),
+    /// Prove that a token was issued, or revoked, in a file that stands alone
+    Prove(prove::Arguments),
+    /// Check such a file
+    VerifyProof(prove::VerifyArguments),
+    /// Check every leaf, tile, law and table of a store
+    Audit(audit::Arguments),
     /// Run the daemon in the foreground
     Serve(serve::Arguments),
     /// Ask the daemon about a token, which is read from standard input
@@ -80,6 +95,12 @@ fn main() -> ExitCode {
         Command::Rotate(arguments) => rotate::run(&arguments, json),
         Command::Publish(arguments) => publish::run(&arguments, json),
         Command::Build(arguments) => build::run(&arguments, json),
+        Command::Show(arguments) => show::show(&arguments, json),
+        Command::Log(arguments) => show::log(&arguments, json),
+        Command::List(arguments) => show::list(&arguments, json),
+        Command::Prove(arguments) => prove::run(&arguments),
+        Command::VerifyProof(arguments) => prove::verify(&arguments, json),
+        Command::Audit(arguments) => audit::run(&arguments, json),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, json),
         Command::Status(arguments) => status::run(&arguments, json),
@@ -89,6 +110,8 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
+        // Whoever read our output has seen enough of it.
+        Err(err) if exit::is_broken_pipe(&err) => ExitCode::from(exit::OK),
         Err(err) => {
             eprintln!("adamant: {err:#}");
             ExitCode::from(exit::code_of(&err))

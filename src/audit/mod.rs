@@ -1,0 +1,302 @@
+//! Checks a store as somebody does who trusts neither the operator nor this program's other parts:
+//! every leaf, every tile, every law, every generation that was published, and every record of the
+//! tables that are current.
+//!
+//! What it needs is in the store. A policy adds whose signatures count; a checkpoint that was kept
+//! from an earlier day shows that nothing was taken back since.
+//!
+//! Read `laws.rs` for what events may say, `tables.rs` for what tables may.
+
+mod laws;
+mod tables;
+
+use std::fs;
+use std::path::Path;
+
+use crate::ledger::tree::{consistency_proof, root, verify_consistency};
+use crate::ledger::{
+    CHECKPOINT, Checkpoint, Finding, LedgerError, Openings, Tiles, check_tree, read_checkpoint,
+};
+use crate::manifest::{FileHash, Manifest, hex, parse_hash};
+use crate::note::Note;
+use crate::policy::{Policy, Role};
+use crate::store::{Store, StoreError};
+
+use laws::Laws;
+
+/// Findings that are kept; more are only counted.
+pub const FINDINGS_MAX: usize = 50;
+
+/// What an audit saw.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is wrong, and where.
+    pub findings: Vec<Finding>,
+    /// How many findings there were.
+    pub count: u64,
+    /// The checkpoint that all of it is about.
+    pub checkpoint: Option<Checkpoint>,
+    /// Events of each type.
+    pub events: Vec<(&'static str, u64)>,
+    /// Tokens that were issued.
+    pub tokens: u64,
+    /// Manifests that were checked against the event of their publication.
+    pub manifests: u64,
+    /// Records of the current tables that were compared with the events.
+    pub records: u64,
+    /// What was not checked, and why.
+    pub unchecked: Vec<String>,
+}
+
+impl Report {
+    fn find(&mut self, finding: Finding) {
+        self.count += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// What an auditor brings along.
+#[derive(Default)]
+pub struct Means<'a> {
+    /// Whose signatures count.
+    pub policy: Option<&'a Policy>,
+    /// A checkpoint that was kept from before.
+    pub kept: Option<&'a [u8]>,
+    /// What opens the commitments, where the auditor has it.
+    pub openings: Option<Openings>,
+}
+
+/// Audits the store.
+pub fn audit(store: &Store, means: &Means<'_>) -> Result<Report, StoreError> {
+    let mut report = Report::default();
+    let folder = store.ledger();
+    let Some(note) = read_checkpoint(&folder)? else {
+        return Err(LedgerError::Io {
+            action: "read",
+            path: folder.join(CHECKPOINT),
+            source: std::io::ErrorKind::NotFound.into(),
+        }
+        .into());
+    };
+    let checkpoint = match open_checkpoint(&note, means.policy) {
+        Ok(checkpoint) => checkpoint,
+        Err(said) => {
+            report.find(format!("the checkpoint is refused: {said}"));
+            return Ok(report);
+        }
+    };
+    if means.policy.is_none() {
+        report.unchecked.push("signers are not pinned: say --policy FILE".to_owned());
+    }
+    let mut tiles = Tiles::new(&folder, checkpoint.size);
+    match means.kept {
+        Some(kept) => check_kept(kept, means.policy, &checkpoint, &mut tiles, &mut report),
+        None => report.unchecked.push(
+            "whether entries were taken back since an earlier checkpoint: keep the checkpoint of \
+             today, and say --checkpoint FILE tomorrow"
+                .to_owned(),
+        ),
+    }
+    let mut laws = Laws::default();
+    let mut findings = Vec::new();
+    let mut law_findings = Vec::new();
+    check_tree(
+        &tiles,
+        &checkpoint.root,
+        &mut |index, entry| laws.take(index, entry, &mut |finding| law_findings.push(finding)),
+        &mut |finding| findings.push(finding),
+    );
+    laws.finish(&mut |finding| law_findings.push(finding));
+    findings.into_iter().chain(law_findings).for_each(|finding| report.find(finding));
+    report.events = laws.events();
+    report.tokens = laws.tokens();
+    check_manifests(store, means.policy, &laws, &mut tiles, &mut report);
+    let is_whole = report.count == 0;
+    match current(store, means.policy) {
+        Ok(Some((manifest, _))) if is_whole => {
+            tables::check(store, &manifest, &tiles, means, &mut report)?;
+        }
+        Ok(Some(_)) => report
+            .unchecked
+            .push("the tables, since the ledger that they are made from is damaged".to_owned()),
+        Ok(None) => report.unchecked.push("tables: there is no manifest".to_owned()),
+        Err(said) => report.find(said),
+    }
+    if !checkpoint_is_witnessed(&note) {
+        report.unchecked.push(
+            "whether somebody else was shown another ledger: no outside witness has cosigned it"
+                .to_owned(),
+        );
+    }
+    report.checkpoint = Some(checkpoint);
+    Ok(report)
+}
+
+fn open_checkpoint(note: &[u8], policy: Option<&Policy>) -> Result<Checkpoint, String> {
+    match policy {
+        Some(policy) => {
+            // Whoever was trusted at any time may have signed what is old.
+            let keys = policy.signers.iter().filter(|s| s.roles.contains(&Role::Ledger));
+            let checkpoint = Checkpoint::open(note, keys.map(|signer| &signer.key));
+            checkpoint.map_err(|err| err.to_string())
+        }
+        None => Checkpoint::open_unverified(note).map_err(|err| err.to_string()),
+    }
+}
+
+fn checkpoint_is_witnessed(note: &[u8]) -> bool {
+    let note = Note::parse(note);
+    note.is_ok_and(|note| {
+        let names: Vec<&str> = note.signer_names().collect();
+        names.iter().any(|name| *name != names[0])
+    })
+}
+
+/// What was shown before is the beginning of what is shown now.
+fn check_kept(
+    kept: &[u8],
+    policy: Option<&Policy>,
+    now: &Checkpoint,
+    tiles: &mut Tiles,
+    report: &mut Report,
+) {
+    let before = match open_checkpoint(kept, policy) {
+        Ok(before) => before,
+        Err(said) => return report.find(format!("the kept checkpoint is refused: {said}")),
+    };
+    if before.origin != now.origin {
+        return report.find(format!("the kept checkpoint is of {}", before.origin));
+    }
+    if before.size > now.size {
+        return report.find(format!(
+            "the ledger was cut: it has {} entries, and had {} when the checkpoint was kept",
+            now.size, before.size
+        ));
+    }
+    let holds = consistency_proof(before.size, now.size, tiles).is_ok_and(|proof| {
+        let (old, new) = ((before.size, &before.root), (now.size, &now.root));
+        verify_consistency(old, new, &proof)
+    });
+    if !holds {
+        report.find(format!(
+            "two histories: the first {} entries are not those that the kept checkpoint covers",
+            before.size
+        ));
+    }
+}
+
+/// The current manifest with its identity.
+fn current(
+    store: &Store,
+    policy: Option<&Policy>,
+) -> Result<Option<(Manifest, FileHash)>, Finding> {
+    let note = store.read_manifest().map_err(|err| err.to_string())?;
+    let Some(bytes) = note else { return Ok(None) };
+    let manifest = read_manifest(&bytes, policy)
+        .map_err(|said| format!("the current manifest is refused: {said}"))?;
+    Ok(Some((manifest, *blake3::hash(&bytes).as_bytes())))
+}
+
+fn read_manifest(bytes: &[u8], policy: Option<&Policy>) -> Result<Manifest, String> {
+    let note = Note::parse(bytes).map_err(|err| err.to_string())?;
+    let text = match policy {
+        Some(policy) => {
+            let keys = policy.signers.iter().filter(|s| s.roles.contains(&Role::Build));
+            let verified = note.verify(keys.map(|signer| &signer.key));
+            verified.map_err(|err| err.to_string())?.0
+        }
+        None => note.unverified_text(),
+    };
+    let origin = text.lines().next().and_then(|line| line.strip_suffix("/manifest"));
+    Manifest::parse(text, origin.unwrap_or_default()).map_err(|err| err.to_string())
+}
+
+/// Every manifest that is kept: named by its bytes, of a root that the ledger has, and, unless it
+/// is the current one, published by an event.
+fn check_manifests(
+    store: &Store,
+    policy: Option<&Policy>,
+    laws: &Laws,
+    tiles: &mut Tiles,
+    report: &mut Report,
+) {
+    let mut paths: Vec<_> = match fs::read_dir(store.manifests()) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(_) => Vec::new(),
+    };
+    paths.sort();
+    paths.push(store.manifest_path());
+    let current = fs::read(store.manifest_path()).map(|bytes| *blake3::hash(&bytes).as_bytes());
+    let mut seen: Vec<FileHash> = Vec::new();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let hash = *blake3::hash(&bytes).as_bytes();
+        if parse_hash(&name).is_some_and(|named| named != hash) {
+            report.find(format!("manifests/{name}: its bytes are not those that its name says"));
+            continue;
+        }
+        if name != "manifest" && parse_hash(&name).is_none() {
+            continue;
+        }
+        let manifest = match read_manifest(&bytes, policy) {
+            Ok(manifest) => manifest,
+            Err(said) => {
+                report.find(format!("{}: {said}", place(store, &path)));
+                continue;
+            }
+        };
+        if let Some(finding) = wrong_root(&manifest, tiles) {
+            report.find(format!("{}: {finding}", place(store, &path)));
+        }
+        let is_current = current.as_ref().is_ok_and(|current| *current == hash);
+        if !is_current && !laws.has_published(&hash) {
+            report.find(format!(
+                "{}: generation {} was signed, and no event says that it was published",
+                place(store, &path),
+                manifest.generation
+            ));
+        }
+        seen.push(hash);
+        report.manifests +=
+            u64::from(name != "manifest" || !seen[..seen.len() - 1].contains(&hash));
+    }
+    let gone = laws.published().filter(|hash| !seen.contains(hash)).count();
+    if gone > 0 {
+        report
+            .unchecked
+            .push(format!("{gone} generations that were published and are not kept here"));
+    }
+    if let Ok(current) = current
+        && !laws.has_published(&current)
+    {
+        report.unchecked.push(
+            "the publication of the current generation becomes an event with the next one"
+                .to_owned(),
+        );
+    }
+}
+
+fn wrong_root(manifest: &Manifest, tiles: &mut Tiles) -> Option<Finding> {
+    let (size, claimed) = manifest.ledger;
+    if size > tiles.size() {
+        let has = tiles.size();
+        return Some(format!("it is made from {size} entries, and the ledger has {has}"));
+    }
+    match root(size, tiles) {
+        Ok(root) if root == claimed => None,
+        Ok(_) => Some(format!("it names another root of the first {size} entries")),
+        Err(err) => Some(err.to_string()),
+    }
+}
+
+fn place(store: &Store, path: &Path) -> String {
+    path.strip_prefix(store.root()).unwrap_or(path).display().to_string()
+}
+
+/// As [`hex`], for findings.
+fn short(hash: &FileHash) -> String {
+    hex(hash)[..16].to_owned()
+}

@@ -1,0 +1,123 @@
+//! Reads a whole ledger and checks every byte of it: entries against leaf hashes, each tile against
+//! what lies below it, and the tree against the checkpoint's root.
+
+use std::fs;
+
+use super::LedgerError;
+use super::tiles::{Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, root_of_edge};
+use super::tree::{EMPTY_ROOT, Hash, leaf_hash};
+
+/// What is wrong, and where, for people.
+pub type Finding = String;
+
+/// Reads all entries of `tiles` in order, gives each to `each`, and says what of the files does
+/// not fit. What cannot be read is found, and the reading goes on behind it.
+pub fn check_tree(
+    tiles: &Tiles,
+    root: &Hash,
+    each: &mut dyn FnMut(u64, &[u8]),
+    found: &mut dyn FnMut(Finding),
+) {
+    let mut levels: Vec<Vec<Hash>> = vec![Vec::new(); 9];
+    for bundle in 0..tiles.size().div_ceil(TILE_WIDTH) {
+        let first = bundle * TILE_WIDTH;
+        let end = tiles.size().min(first + TILE_WIDTH);
+        match tiles.bundle_of(first) {
+            Ok(bundle) => {
+                for (index, entry) in bundle.entries().take_while(|(index, _)| *index < end) {
+                    levels[0].push(leaf_hash(entry));
+                    each(index, entry);
+                }
+            }
+            Err(err) => {
+                found(said(&err));
+                // The tile stands in, so that the rest of the tree can still be checked.
+                let hashes = read(tiles, 0, bundle, end - first).unwrap_or_default();
+                levels[0].extend(hashes);
+                levels[0].resize(usize::try_from(end - first).expect("at most 256"), EMPTY_ROOT);
+            }
+        }
+        if end - first == TILE_WIDTH {
+            carry(tiles, bundle, &mut levels, found);
+        }
+    }
+    for (level, edge) in (0..).zip(&levels) {
+        if !edge.is_empty() {
+            let index = hashes_at(level, tiles.size()) / TILE_WIDTH;
+            compare(tiles, level, index, edge, found);
+        }
+    }
+    if root_of_edge(&levels) != *root {
+        found(format!(
+            "the tree of the {} entries has another root than the checkpoint: entries were changed, \
+             removed or added",
+            tiles.size()
+        ));
+    }
+}
+
+/// A tile of level 0 is full: compares it, and carries its hash up.
+fn carry(tiles: &Tiles, index: u64, levels: &mut [Vec<Hash>], found: &mut dyn FnMut(Finding)) {
+    let mut index = index;
+    for level in 0_u8..8 {
+        let at = usize::from(level);
+        compare(tiles, level, index, &levels[at], found);
+        let hash = complete_root(&levels[at]);
+        levels[at].clear();
+        levels[at + 1].push(hash);
+        if (levels[at + 1].len() as u64) < TILE_WIDTH {
+            return;
+        }
+        index /= TILE_WIDTH;
+    }
+}
+
+fn compare(
+    tiles: &Tiles,
+    level: u8,
+    index: u64,
+    computed: &[Hash],
+    found: &mut dyn FnMut(Finding),
+) {
+    let width = computed.len() as u64;
+    let tile = Tile { kind: Kind::Level(level), index, width };
+    match read(tiles, level, index, width) {
+        Err(err) => found(said(&err)),
+        Ok(hashes) => {
+            for (at, (held, is)) in hashes.iter().zip(computed).enumerate() {
+                if held != is {
+                    let number = index * TILE_WIDTH + at as u64;
+                    let what = if level == 0 { "entry" } else { "subtree" };
+                    found(format!("{}: {what} {number} has another hash", tile.path().display()));
+                }
+            }
+        }
+    }
+}
+
+fn read(tiles: &Tiles, level: u8, index: u64, width: u64) -> Result<Vec<Hash>, LedgerError> {
+    let tile = Tile { kind: Kind::Level(level), index, width };
+    let path = tiles.folder().join(tile.path());
+    let bytes = fs::read(&path).or_else(|err| {
+        fs::read(tiles.folder().join(tile.full().path()))
+            .map_err(|_| LedgerError::io("read", &path, err))
+    })?;
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    let fits =
+        rest.is_empty() && (hashes.len() as u64 == width || hashes.len() as u64 == TILE_WIDTH);
+    match hashes.get(..usize::try_from(width).expect("at most 256")).filter(|_| fits) {
+        Some(hashes) => Ok(hashes.to_vec()),
+        None => Err(LedgerError::damaged(&path, "a tile of as many hashes as its name says")),
+    }
+}
+
+fn said(err: &LedgerError) -> Finding {
+    let mut said = err.to_string();
+    let mut cause = std::error::Error::source(err);
+    while let Some(err) = cause {
+        said.push_str(": ");
+        said.push_str(&err.to_string());
+        cause = err.source();
+    }
+    said
+}
