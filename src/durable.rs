@@ -157,7 +157,7 @@ pub fn filled(folder: &Path, bytes: &[u8]) -> Result<NewFile, DurableError> {
 /// leaves some of the names taken; what makes them count is written after them.
 pub struct Batch {
     scratch: PathBuf,
-    files: Vec<(NewFile, PathBuf, u32)>,
+    files: Vec<(PathBuf, Vec<u8>, u32)>,
     appended: Vec<Appended>,
 }
 
@@ -169,9 +169,8 @@ impl Batch {
     }
 
     /// Adds a file that will be `target`, in the place of any file of that name.
-    pub fn add(&mut self, target: PathBuf, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
-        self.files.push((filled(&self.scratch, bytes)?, target, mode));
-        Ok(())
+    pub fn add(&mut self, target: PathBuf, bytes: Vec<u8>, mode: u32) {
+        self.files.push((target, bytes, mode));
     }
 
     /// Adds files that were appended to.
@@ -182,10 +181,11 @@ impl Batch {
     /// Makes it so.
     pub fn commit(self) -> Result<(), DurableError> {
         let appended = self.appended.iter().map(Wait::Appended);
-        let seals = self.files.iter().map(|(file, _, mode)| Wait::Seal(file, *mode));
-        wait_for_all(&appended.chain(seals).collect::<Vec<_>>())?;
+        let files =
+            self.files.iter().map(|(_, bytes, mode)| Wait::Write(&self.scratch, bytes, *mode));
+        let done = wait_for_all(&appended.chain(files).collect::<Vec<_>>())?;
         let mut folders: Vec<&Path> = self.appended.iter().filter_map(Appended::new_in).collect();
-        for (file, target, _) in &self.files {
+        for (file, (target, _, _)) in done.iter().flatten().zip(&self.files) {
             let folder = target.parent().unwrap_or(Path::new("."));
             if folders.last() != Some(&folder) {
                 create_folder(folder, 0o755)?;
@@ -196,7 +196,7 @@ impl Batch {
         }
         folders.sort_unstable();
         folders.dedup();
-        wait_for_all(&folders.into_iter().map(Wait::Folder).collect::<Vec<_>>())
+        wait_for_all(&folders.into_iter().map(Wait::Folder).collect::<Vec<_>>()).map(drop)
     }
 }
 
@@ -241,37 +241,50 @@ pub fn append(
 
 /// Something to wait for the medium with.
 enum Wait<'a> {
+    Write(&'a Path, &'a [u8], u32),
     Seal(&'a NewFile, u32),
     Appended(&'a Appended),
     Folder(&'a Path),
 }
 
 impl Wait<'_> {
-    fn wait(&self) -> Result<(), DurableError> {
+    /// Gives the file that was made, if one was.
+    fn wait(&self) -> Result<Option<NewFile>, DurableError> {
         match self {
-            Self::Seal(file, mode) => file.seal(*mode),
-            Self::Appended(Appended { file, path, .. }) => {
-                file.sync_all().map_err(|err| DurableError::new("fsync", path, err))
+            Self::Write(scratch, bytes, mode) => {
+                let new = filled(scratch, bytes)?;
+                new.seal(*mode)?;
+                return Ok(Some(new));
             }
-            Self::Folder(folder) => sync_folder(folder),
+            Self::Seal(file, mode) => file.seal(*mode)?,
+            Self::Appended(Appended { file, path, .. }) => {
+                file.sync_all().map_err(|err| DurableError::new("fsync", path, err))?;
+            }
+            Self::Folder(folder) => sync_folder(folder)?,
         }
+        Ok(None)
     }
 }
 
 /// Threads that wait for the medium together: it serves several as fast as one.
 const WAITERS_MAX: usize = 8;
 
-fn wait_for_all(waits: &[Wait<'_>]) -> Result<(), DurableError> {
-    let Some((first, rest)) = waits.split_first() else { return Ok(()) };
+/// What each wait gave, in their order.
+fn wait_for_all(waits: &[Wait<'_>]) -> Result<Vec<Option<NewFile>>, DurableError> {
+    let Some((first, rest)) = waits.split_first() else { return Ok(Vec::new()) };
     let share = rest.len().div_ceil(WAITERS_MAX - 1).max(1);
     std::thread::scope(|scope| {
-        let waiting: Vec<_> = rest
-            .chunks(share)
-            .map(|waits| scope.spawn(|| waits.iter().try_for_each(Wait::wait)))
-            .collect();
+        let each = |waits: &[Wait<'_>]| waits.iter().map(Wait::wait).collect::<Result<Vec<_>, _>>();
+        let waiting: Vec<_> =
+            rest.chunks(share).map(|waits| scope.spawn(move || each(waits))).collect();
         let own = first.wait();
-        let mut others = waiting.into_iter().map(|thread| thread.join().expect("it only waits"));
-        others.try_for_each(|waited| waited).and(own)
+        let others: Vec<_> =
+            waiting.into_iter().map(|thread| thread.join().expect("it only waits")).collect();
+        let mut done = vec![own?];
+        for other in others {
+            done.extend(other?);
+        }
+        Ok(done)
     })
 }
 

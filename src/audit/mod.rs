@@ -228,40 +228,35 @@ fn check_manifests(
     };
     paths.sort();
     paths.push(store.manifest_path());
-    let current = fs::read(store.manifest_path()).map(|bytes| *blake3::hash(&bytes).as_bytes());
+    let pending = pending(store, laws);
     let mut seen: Vec<FileHash> = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let named = parse_hash(&name);
         let Ok(bytes) = fs::read(&path) else { continue };
         let hash = *blake3::hash(&bytes).as_bytes();
-        if parse_hash(&name).is_some_and(|named| named != hash) {
+        if seen.contains(&hash) || (named.is_none() && name != "manifest") {
+            continue;
+        }
+        seen.push(hash);
+        report.manifests += 1;
+        if named.is_some_and(|named| named != hash) {
             report.find(format!("manifests/{name}: its bytes are not those that its name says"));
             continue;
         }
-        if name != "manifest" && parse_hash(&name).is_none() {
-            continue;
-        }
-        let manifest = match read_manifest(&bytes, policy) {
-            Ok(manifest) => manifest,
-            Err(said) => {
-                report.find(format!("{}: {said}", place(store, &path)));
-                continue;
+        match read_manifest(&bytes, policy) {
+            Err(said) => report.find(format!("{}: {said}", place(store, &path))),
+            Ok(manifest) => {
+                let unpublished = !laws.has_published(&hash) && !pending.contains(&hash);
+                let finding = unpublished.then(|| {
+                    let generation = manifest.generation;
+                    format!("generation {generation} was signed, and no event says that it was published")
+                });
+                for finding in finding.into_iter().chain(wrong_root(&manifest, tiles)) {
+                    report.find(format!("{}: {finding}", place(store, &path)));
+                }
             }
-        };
-        if let Some(finding) = wrong_root(&manifest, tiles) {
-            report.find(format!("{}: {finding}", place(store, &path)));
         }
-        let is_current = current.as_ref().is_ok_and(|current| *current == hash);
-        if !is_current && !laws.has_published(&hash) {
-            report.find(format!(
-                "{}: generation {} was signed, and no event says that it was published",
-                place(store, &path),
-                manifest.generation
-            ));
-        }
-        seen.push(hash);
-        report.manifests +=
-            u64::from(name != "manifest" || !seen[..seen.len() - 1].contains(&hash));
     }
     let gone = laws.published().filter(|hash| !seen.contains(hash)).count();
     if gone > 0 {
@@ -269,14 +264,28 @@ fn check_manifests(
             .unchecked
             .push(format!("{gone} generations that were published and are not kept here"));
     }
-    if let Ok(current) = current
-        && !laws.has_published(&current)
-    {
-        report.unchecked.push(
-            "the publication of the current generation becomes an event with the next one"
-                .to_owned(),
-        );
+    if !pending.is_empty() {
+        report.unchecked.push(format!(
+            "the publication of the last {} generations, which becomes an event with the next one",
+            pending.len()
+        ));
     }
+}
+
+/// The current manifest, and those before it that no event has published yet.
+fn pending(store: &Store, laws: &Laws) -> Vec<FileHash> {
+    let mut pending = Vec::new();
+    let mut next = store.read_manifest().ok().flatten();
+    while let Some(bytes) = next {
+        let hash = *blake3::hash(&bytes).as_bytes();
+        if laws.has_published(&hash) || pending.contains(&hash) {
+            break;
+        }
+        pending.push(hash);
+        let previous = read_manifest(&bytes, None).ok().and_then(|manifest| manifest.previous);
+        next = previous.and_then(|hash| store.read_manifest_of(&hash).ok().flatten());
+    }
+    pending
 }
 
 fn wrong_root(manifest: &Manifest, tiles: &mut Tiles) -> Option<Finding> {

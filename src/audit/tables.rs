@@ -42,7 +42,7 @@ pub(super) fn check(
         let domain = Domain { foreign: None, ..domain.clone() };
         let openings = means.openings.clone();
         let openings = openings.unwrap_or_else(|| Openings::at(scratch.path()));
-        let part = Tiles::new(tiles.folder(), line.range.1);
+        let part = tiles.first(line.range.1);
         let folder = scratch.path().to_owned();
         let source = Source { tiles: &part, domain, openings, folder };
         let made = match source.rebuild(line.range, &mut |_| {}) {

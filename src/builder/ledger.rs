@@ -12,21 +12,22 @@
 //! waits for it, and takes it only to name what it made.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::compose::{Act, Delta, Plan, compose};
 use super::{BuildError, MEMORY_BYTES_DEFAULT};
+use crate::durable::NewFile;
 use crate::ledger::{
     Event, Issued, LedgerError, Opening, Openings, TILE_WIDTH, Tiles, What, read_event, segment_of,
 };
 use crate::manifest::{Manifest, TableLine};
 use crate::store::{Home, Layer, NewTables, Next, Part, Previous, Published};
 use crate::table::format::{Cold, FOREIGN, GRANTS_MAX, Record};
-use crate::table::{Entry, Personal, TableError};
+use crate::table::{Entry, Personal, SubjectsWriter, TableError};
 use crate::time::TableTime;
-use crate::token::Domain;
+use crate::token::{Digest, Domain};
 
 /// Most records of an upper overlay.
 const UPPER_RECORDS_MAX: u64 = 16_384;
@@ -70,6 +71,44 @@ pub fn renew(home: &Home) -> Result<Published, BuildError> {
     Ok(home.publish(&lock, Some(&previous), next)?)
 }
 
+/// Takes who a token is for out of every subjects file of the current generation, publishes that,
+/// and removes the files of earlier ones.
+pub fn forget(home: &Home, digest: &Digest) -> Result<Published, BuildError> {
+    let lock = home.lock_publishing()?;
+    let previous = home.current()?.ok_or_else(|| no_generation(home))?;
+    let manifest = &previous.judged.manifest;
+    let folder = home.store().tables();
+    let mut parts = Vec::new();
+    for line in &manifest.tables {
+        let layer = previous.store.open_to_build(line)?;
+        let found = layer.table.get(digest).map(|found| found.rank);
+        let known = found.filter(|rank| layer.personal(*rank) != Personal::Erased);
+        parts.push(match known {
+            Some(rank) => without_subject(&layer, rank, &folder)?,
+            None => Part::Kept(line.clone()),
+        });
+    }
+    let is_new = parts.iter().any(|part| !matches!(part, Part::Kept(_)));
+    let mut published = Published { manifest: manifest.clone(), hash: previous.judged.hash };
+    if is_new {
+        let next = Next { parts, ledger: manifest.ledger };
+        published = home.publish(&lock, Some(&previous), next)?;
+    }
+    home.forget_old_subjects(&lock, &published.manifest)?;
+    Ok(published)
+}
+
+fn without_subject(layer: &Layer, erased: u32, folder: &Path) -> Result<Part, BuildError> {
+    let subjects = NewFile::create(folder)?;
+    let mut writer = SubjectsWriter::new(&subjects, folder)?;
+    for rank in 0..u32::try_from(layer.table.records().len()).expect("at most 2^32 records") {
+        let personal = if rank == erased { Personal::Erased } else { layer.personal(rank) };
+        writer.push(&personal)?;
+    }
+    let written = writer.finish()?;
+    Ok(Part::Subjects { line: layer.line.clone(), subjects, written })
+}
+
 /// Whether records had better be moved down soon.
 pub fn is_settling_due(manifest: &Manifest) -> bool {
     matches!(&manifest.tables[..], [_, _, upper] if upper.records > UPPER_RECORDS_SETTLE)
@@ -103,6 +142,22 @@ pub fn settle(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, B
         let range = (tiles.size(), checkpoint.size);
         parts.push(Part::New(source.table(&[], &current, range, range.0, progress)?));
     }
+    let next = Next { parts, ledger: (checkpoint.size, checkpoint.root) };
+    Ok(home.publish(&lock, Some(&current), next)?)
+}
+
+/// Makes one base from the whole ledger, and publishes that.
+pub fn rebuild(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, BuildError> {
+    let _settling = home.lock_settling()?;
+    let (checkpoint, tiles) = home.read_ledger()?;
+    let made = Source::of(home, &tiles).rebuild((0, tiles.size()), progress)?;
+    let lock = home.lock_publishing()?;
+    let current = home.current()?.ok_or_else(|| no_generation(home))?;
+    check_ledger_built(&current.judged.manifest)?;
+    if current.judged.manifest.ledger.0 > checkpoint.size {
+        return Err(crate::store::StoreError::LostRace.into());
+    }
+    let parts = vec![Part::New(made)];
     let next = Next { parts, ledger: (checkpoint.size, checkpoint.root) };
     Ok(home.publish(&lock, Some(&current), next)?)
 }
@@ -160,7 +215,8 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn of(home: &Home, tiles: &'a Tiles) -> Source<'a> {
+    /// Those of a home.
+    pub fn of(home: &Home, tiles: &'a Tiles) -> Source<'a> {
         let (domain, openings) = (home.policy().domain.clone(), home.openings());
         Source { tiles, domain, openings, folder: home.store().tables() }
     }

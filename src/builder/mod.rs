@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::claims::Grant;
 use crate::durable::{DurableError, NewFile};
 use crate::ledger::LedgerError;
 use crate::store::{Generation, Home, NewTables, Next, Previous, Published, StoreError};
@@ -37,7 +38,10 @@ use crate::token::{Domain, ForeignAlgorithm, ID_BYTES, TokenId};
 use list::Rules;
 use merge::Merge;
 
-pub use ledger::{Source, check_ledger_built, each_event, is_settling_due, publish, renew, settle};
+pub use ledger::{
+    Source, check_ledger_built, each_event, forget, is_settling_due, publish, rebuild, renew,
+    settle,
+};
 pub use list::COLUMNS;
 pub use merge::Changes;
 pub use read::{ReadError, Reject};
@@ -143,6 +147,47 @@ pub fn publish_empty(home: &Home) -> Result<Published, BuildError> {
     let (tables, _) = write(home, input, None, &options, &mut |_| {})?;
     let lock = home.lock_publishing()?;
     Ok(home.publish(&lock, None, Next::of_list(tables))?)
+}
+
+/// One line of a list, understood.
+pub struct Listed<'a> {
+    /// All but the grant's number, which says nothing here.
+    pub entry: Entry<'a>,
+    /// The grant.
+    pub grant: Grant,
+}
+
+/// Reads a list and gives each line to `each`, in order. No line is given if one is refused in the
+/// same megabyte; those before may have been.
+pub fn read_lines(
+    list: &mut dyn Read,
+    domain: &Domain,
+    high_entropy: bool,
+    each: &mut dyn FnMut(&Listed<'_>) -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
+    let rules = Rules { key: domain.key, prefix: domain.prefix, high_entropy };
+    let mut failed = None;
+    let mut rejects = Rejects::default();
+    read::read_list(list, &rules, &mut |mut block| {
+        block.rejects.drain(..).for_each(|reject| rejects.push(reject));
+        if rejects.count > 0 {
+            return Ok(!rejects.is_full());
+        }
+        let grants: Result<Vec<Grant>, _> =
+            block.grants.iter().map(|bytes| Grant::decode(bytes)).collect();
+        let grants = grants.expect("encoded by the reader");
+        for item in block.items() {
+            let entry = Entry::decode(item);
+            let grant = grants[entry.record.grant.get() as usize].clone();
+            if let Err(err) = each(&Listed { entry, grant }) {
+                failed = Some(err);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    rejects.check()?;
+    failed.map_or(Ok(()), Err)
 }
 
 fn choose_previous(home: &Home, options: &Options) -> Result<Option<Previous>, BuildError> {

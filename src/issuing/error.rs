@@ -56,14 +56,6 @@ pub enum IssuingError {
         /// The id.
         id: TokenId,
     },
-    /// Forgotten already.
-    #[error("who token {id} is for was erased before, by event {event}")]
-    Erased {
-        /// The id.
-        id: TokenId,
-        /// The event.
-        event: u64,
-    },
     /// Out of the range of the formats.
     #[error("a time after the year 2156, which the format cannot say")]
     Time,

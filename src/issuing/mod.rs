@@ -12,6 +12,8 @@ mod history;
 
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use crate::builder;
 use crate::claims::{Grant, check_meta, check_subject};
 use crate::ledger::{
@@ -20,7 +22,7 @@ use crate::ledger::{
 };
 use crate::manifest::{FileHash, Manifest};
 use crate::note::Note;
-use crate::store::{Home, now_unix_s};
+use crate::store::{Home, Published, now_unix_s};
 use crate::table::format::Reason;
 use crate::time::TableTime;
 use crate::token::{Digest, ForeignAlgorithm, Token, TokenId};
@@ -53,6 +55,25 @@ pub enum Revoked {
         /// That event.
         event: u64,
     },
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The event that issued the token.
+    pub issue: u64,
+    /// The token's digest.
+    pub digest: Digest,
+    /// The event that had said so before.
+    pub before: Option<u64>,
+}
+
+/// Forgets who a token is for: the opening, and the subject in every file of the store. Done again
+/// it does nothing more, so an interrupted one is repeated.
+pub fn forget(home: &Home, erasure: &Erasure) -> Result<Published, IssuingError> {
+    home.openings().erase(erasure.issue)?;
+    builder::publish(home, &mut |_| {})?;
+    Ok(builder::forget(home, &erasure.digest)?)
 }
 
 /// The home's ledger, open for events.
@@ -123,17 +144,48 @@ impl<'h> Registrar<'h> {
         Ok((token, event))
     }
 
-    /// Stages a token that another system made, by what that system stored of it.
+    /// As [`Registrar::issue`], many at once, on all cores.
+    pub fn issue_many(
+        &mut self,
+        wanted: &Wanted,
+        count: u64,
+        origin: &Origin,
+    ) -> Result<Vec<Token>, IssuingError> {
+        check_wanted(wanted)?;
+        let domain = &self.home.policy().domain;
+        let mint = |_| {
+            let token = Token::mint(domain.prefix, wanted.grant.kind);
+            let token = token.map_err(IssuingError::Randomness)?;
+            let (id, digest) = (token.id(), token.digest(&domain.key));
+            self.check_new(&id, &digest)?;
+            Ok((token, id, digest))
+        };
+        let minted: Vec<_> =
+            (0..count).into_par_iter().map(mint).collect::<Result<_, IssuingError>>()?;
+        let mut tokens = Vec::with_capacity(minted.len());
+        for (token, id, digest) in minted {
+            // Against those before it in this very lot.
+            let taken = self.index.get_latest(&Key::id(&id));
+            if let Some(event) = taken.or(self.index.get_latest(&Key::digest(&digest))) {
+                return Err(IssuingError::IdTaken { id, event });
+            }
+            self.record_publication()?;
+            self.add_new(id, digest, None, None, wanted, origin)?;
+            tokens.push(token);
+        }
+        Ok(tokens)
+    }
+
+    /// Stages a token that another system made, by its digest here.
     pub fn import(
         &mut self,
         algorithm: ForeignAlgorithm,
-        stored: &[u8; 32],
+        digest: &Digest,
         wanted: &Wanted,
         origin: &Origin,
     ) -> Result<(TokenId, u64), IssuingError> {
-        let digest = self.home.policy().domain.key.foreign_digest(algorithm, stored);
-        let id = TokenId::of_foreign(&digest);
-        let event = self.add(id, digest, Some(algorithm), None, wanted, origin)?;
+        let id = TokenId::of_foreign(digest);
+        let event = self.add(id, *digest, Some(algorithm), None, wanted, origin)?;
         Ok((id, event))
     }
 
@@ -184,11 +236,14 @@ impl<'h> Registrar<'h> {
         Ok((token, event))
     }
 
-    /// Stages that who a token is for is forgotten. [`Registrar::commit`] forgets it.
-    pub fn erase(&mut self, id: &TokenId, origin: &Origin) -> Result<u64, IssuingError> {
+    /// Stages that who a token is for is forgotten, if no event said so before. To be followed by
+    /// [`Registrar::commit`] and [`forget`].
+    pub fn erase(&mut self, id: &TokenId, origin: &Origin) -> Result<Erasure, IssuingError> {
         let history = self.history(id)?;
-        if let Some(event) = history.state().erased_by {
-            return Err(IssuingError::Erased { id: *id, event });
+        let digest = history.state().issued.digest;
+        let erasure = Erasure { issue: history.first(), digest, before: history.state().erased_by };
+        if erasure.before.is_some() {
+            return Ok(erasure);
         }
         let what = What::Erase {
             id: *id,
@@ -196,7 +251,7 @@ impl<'h> Registrar<'h> {
             previous: history.last(),
         };
         self.stage(what, origin)?;
-        Ok(history.first())
+        Ok(erasure)
     }
 
     /// Stages an event about a signer.
@@ -253,7 +308,8 @@ impl<'h> Registrar<'h> {
         let openings = self.openings.append(first, &self.staged_openings)?;
         let entries: Vec<Vec<u8>> = self
             .staged
-            .iter()
+            .par_iter()
+            .with_min_len(256)
             .map(|event| {
                 let mut entry = Vec::with_capacity(512);
                 event.encode(&mut entry);
@@ -281,6 +337,18 @@ impl<'h> Registrar<'h> {
         check_wanted(wanted)?;
         self.check_new(&id, &digest)?;
         self.record_publication()?;
+        self.add_new(id, digest, algorithm, predecessor, wanted, origin)
+    }
+
+    fn add_new(
+        &mut self,
+        id: TokenId,
+        digest: Digest,
+        algorithm: Option<ForeignAlgorithm>,
+        predecessor: Option<TokenId>,
+        wanted: &Wanted,
+        origin: &Origin,
+    ) -> Result<u64, IssuingError> {
         let index = self.next();
         let commitment = self.commit_to(index, wanted)?;
         let issued = Issued {
@@ -373,14 +441,26 @@ impl<'h> Registrar<'h> {
         index
     }
 
-    /// The generation that is current becomes an event before the next one does.
+    /// The generation that is current becomes an event before the next one does, and so do those
+    /// before it that have none yet: renewed, or moved down, with no event in between.
     fn record_publication(&mut self) -> Result<(), IssuingError> {
-        let Some((manifest, hash)) = self.unrecorded.take() else { return Ok(()) };
-        if self.index.get(&Key::manifest(&hash)).is_none() {
+        let mut next = self.unrecorded.take();
+        let mut unrecorded = Vec::new();
+        while let Some((manifest, hash)) = next {
+            if self.index.get(&Key::manifest(&hash)).is_some() {
+                break;
+            }
+            let previous = manifest.previous;
             let Manifest { epoch, generation, .. } = manifest;
-            let what = What::Publish { epoch, generation, manifest: hash };
-            let origin = Origin { actor: actor(), ..Origin::default() };
-            self.push(Event { time: self.now, origin, what });
+            unrecorded.push(What::Publish { epoch, generation, manifest: hash });
+            next = match previous {
+                Some(hash) => archived_manifest(self.home, &hash)?,
+                None => None,
+            };
+        }
+        let origin = Origin { actor: actor(), ..Origin::default() };
+        for what in unrecorded.into_iter().rev() {
+            self.push(Event { time: self.now, origin: origin.clone(), what });
         }
         Ok(())
     }
@@ -409,12 +489,23 @@ fn check_wanted(wanted: &Wanted) -> Result<(), IssuingError> {
 }
 
 fn current_manifest(home: &Home) -> Result<Option<(Manifest, FileHash)>, IssuingError> {
-    let Some(bytes) = home.store().read_manifest()? else { return Ok(None) };
-    let hash = *blake3::hash(&bytes).as_bytes();
-    let note = Note::parse(&bytes).ok();
-    let manifest =
-        note.and_then(|note| Manifest::parse(note.unverified_text(), &home.policy().origin).ok());
-    Ok(manifest.map(|manifest| (manifest, hash)))
+    let bytes = home.store().read_manifest()?;
+    Ok(bytes.and_then(|bytes| read_manifest(home, &bytes)))
+}
+
+fn archived_manifest(
+    home: &Home,
+    hash: &FileHash,
+) -> Result<Option<(Manifest, FileHash)>, IssuingError> {
+    let bytes = home.store().read_manifest_of(hash)?;
+    Ok(bytes.and_then(|bytes| read_manifest(home, &bytes)))
+}
+
+/// A manifest of the home's own store: it was signed here, and no trust rests on it.
+fn read_manifest(home: &Home, bytes: &[u8]) -> Option<(Manifest, FileHash)> {
+    let note = Note::parse(bytes).ok()?;
+    let manifest = Manifest::parse(note.unverified_text(), &home.policy().origin).ok()?;
+    Some((manifest, *blake3::hash(bytes).as_bytes()))
 }
 
 // An event of the longest fields fits an entry: scopes, twice each for escapes that never happen,

@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::tiles::{
     Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, push_entry, root_of_edge,
@@ -111,19 +113,21 @@ impl Writer {
         let mut batch = Batch::new(&self.folder);
         batch.also(openings);
         let mut filled = Vec::new();
-        for (index, entry) in (from..).zip(entries) {
+        let hashes: Vec<Hash> =
+            entries.par_iter().with_min_len(256).map(|e| leaf_hash(e)).collect();
+        for (index, (entry, hash)) in (from..).zip(entries.iter().zip(hashes)) {
             push_entry(&mut self.bundle, entry);
             if (index + 1).is_multiple_of(TILE_WIDTH) {
                 let tile =
                     Tile { kind: Kind::Entries, index: index / TILE_WIDTH, width: TILE_WIDTH };
-                batch.add(self.folder.join(tile.path()), &self.bundle, FILE_MODE)?;
+                let bundle = std::mem::take(&mut self.bundle);
+                batch.add(self.folder.join(tile.path()), bundle, FILE_MODE);
                 filled.push(tile);
-                self.bundle.clear();
             }
-            self.push_leaf(leaf_hash(entry), index, &mut batch, &mut filled)?;
+            self.push_leaf(hash, index, &mut batch, &mut filled);
         }
         let size = from + entries.len() as u64;
-        self.add_partials(from, size, &mut batch)?;
+        self.add_partials(from, size, &mut batch);
         batch.commit()?;
         self.checkpoint =
             Checkpoint { origin: self.checkpoint.origin.clone(), size, root: self.root() };
@@ -136,13 +140,7 @@ impl Writer {
         Ok(&self.checkpoint)
     }
 
-    fn push_leaf(
-        &mut self,
-        hash: Hash,
-        index: u64,
-        batch: &mut Batch,
-        filled: &mut Vec<Tile>,
-    ) -> Result<(), LedgerError> {
+    fn push_leaf(&mut self, hash: Hash, index: u64, batch: &mut Batch, filled: &mut Vec<Tile>) {
         let (mut hash, mut index) = (hash, index);
         for (level, edge) in (0..).zip(&mut self.edge) {
             edge.push(hash);
@@ -151,16 +149,15 @@ impl Writer {
             }
             index /= TILE_WIDTH;
             let tile = Tile { kind: Kind::Level(level), index, width: TILE_WIDTH };
-            batch.add(self.folder.join(tile.path()), edge.as_flattened(), FILE_MODE)?;
+            batch.add(self.folder.join(tile.path()), edge.as_flattened().to_vec(), FILE_MODE);
             filled.push(tile);
             hash = complete_root(edge);
             edge.clear();
         }
-        Ok(())
     }
 
     /// Adds the partial files of each level, and of the entries, that the append has changed.
-    fn add_partials(&self, from: u64, size: u64, batch: &mut Batch) -> Result<(), LedgerError> {
+    fn add_partials(&self, from: u64, size: u64, batch: &mut Batch) {
         let entries = (Kind::Entries, size, from != size, &self.bundle[..]);
         let levels = (0..).zip(&self.edge).map(|(level, edge)| {
             let (before, after) = (hashes_at(level, from), hashes_at(level, size));
@@ -170,10 +167,9 @@ impl Writer {
             let (index, width) = (count / TILE_WIDTH, count % TILE_WIDTH);
             if is_changed && width > 0 {
                 let tile = Tile { kind, index, width };
-                batch.add(self.folder.join(tile.path()), bytes, FILE_MODE)?;
+                batch.add(self.folder.join(tile.path()), bytes.to_vec(), FILE_MODE);
             }
         }
-        Ok(())
     }
 
     fn root(&self) -> Hash {

@@ -27,6 +27,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, BufWriter, Read, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,9 @@ const HELD_ROWS_MAX: usize = 1 << 20;
 /// The upper file moves down when it has this many rows, and this share of those below.
 const UPPER_ROWS_MIN: u64 = 1 << 18;
 const UPPER_SHARE: u64 = 8;
+/// How often a guess is made better, and by how many rows a search begins to widen.
+const REFINED: usize = 2;
+const WIDENED: usize = 8;
 /// Where a tail's row has its check, above an event that has 48 bits.
 const CHECK_SHIFT: u32 = 48;
 const EVENT_MASK: u64 = (1 << CHECK_SHIFT) - 1;
@@ -84,6 +88,23 @@ impl Key {
     fn of(kind: u8, bytes: &[u8]) -> Key {
         let hash = blake3::Hasher::new().update(&[kind]).update(bytes).finalize();
         Key(*hash.as_bytes().first_chunk().expect("16 of 32 bytes"))
+    }
+}
+
+/// A key is a hash already.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // The length of the array comes first, and decides nothing.
+        if let Some(head) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*head);
+        }
     }
 }
 
@@ -167,14 +188,27 @@ impl Sorted {
         let rows = self.rows();
         let count = rows.len() as u128;
         let head = u64::from_be_bytes(*key.0.first_chunk().expect("8 of 16 bytes"));
-        let guess = usize::try_from(u128::from(head) * count >> 64).expect("a row");
+        let place = |head: u64| u128::from(head) * count >> 64;
+        let mut guess = usize::try_from(place(head)).expect("a row");
+        if rows.is_empty() {
+            return None;
+        }
+        // Hashes stray from their share by the square root of the count; from a row near by, by
+        // the square root of the distance.
+        for _ in 0..REFINED {
+            let found = u64::from_be_bytes(*rows[guess].key.first_chunk().expect("8 of 16 bytes"));
+            let off = usize::try_from(place(head.abs_diff(found))).expect("rows");
+            let next =
+                if head >= found { guess.saturating_add(off) } else { guess.saturating_sub(off) };
+            guess = next.min(rows.len() - 1);
+        }
         // Widen until the key must lie between, then search.
-        let (mut from, mut to, mut step) = (guess, guess, 64);
+        let (mut from, mut to, mut step) = (guess, guess, WIDENED);
         while from > 0 && rows[from].key > key.0 {
             from = from.saturating_sub(step);
             step *= 4;
         }
-        step = 64;
+        step = WIDENED;
         while to < rows.len() && rows[to].key <= key.0 {
             to = to.saturating_add(step).min(rows.len());
             step *= 4;
@@ -191,7 +225,7 @@ pub struct Index {
     folder: PathBuf,
     base: Option<Sorted>,
     upper: Option<Sorted>,
-    tail: HashMap<Key, u64>,
+    tail: HashMap<Key, u64, BuildHasherDefault<KeyHasher>>,
     /// Good bytes of the tail's file.
     tail_bytes: u64,
     /// Rows that are in the tail and not yet in its file.
@@ -220,13 +254,17 @@ impl Index {
             events: upper.as_ref().map_or(below, |upper| upper.events),
             base,
             upper,
-            tail: HashMap::new(),
+            tail: HashMap::default(),
             tail_bytes: 0,
             unwritten: Vec::new(),
             maker: Rows::default(),
         };
         index.read_tail(tiles.size())?;
         index.catch_up(tiles, progress)?;
+        // So much is not read again by every command until the next event.
+        if index.unwritten.len() > TAIL_ROWS_MAX / 4 {
+            index.write(tiles)?;
+        }
         Ok(index)
     }
 
@@ -235,6 +273,11 @@ impl Index {
         let sorted = |file: &Option<Sorted>| file.as_ref().and_then(|file| file.get(key));
         let tail = self.tail.get(key).copied();
         tail.or_else(|| sorted(&self.upper)).or_else(|| sorted(&self.base))
+    }
+
+    /// As [`Index::get`], of the latest events alone.
+    pub fn get_latest(&self, key: &Key) -> Option<u64> {
+        self.tail.get(key).copied()
     }
 
     /// Where it is, for messages.

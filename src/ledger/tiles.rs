@@ -122,13 +122,21 @@ pub fn tiles_between(from: u64, size: u64) -> Vec<Tile> {
 pub struct Tiles {
     folder: PathBuf,
     size: u64,
+    /// Entries that the files hold: their names say how many.
+    held: u64,
     cache: HashMap<(u8, u64), Vec<Hash>>,
 }
 
 impl Tiles {
     /// The first `size` entries of the ledger in `folder`.
     pub fn new(folder: &Path, size: u64) -> Tiles {
-        Tiles { folder: folder.to_owned(), size, cache: HashMap::new() }
+        Tiles { folder: folder.to_owned(), size, held: size, cache: HashMap::new() }
+    }
+
+    /// The first `size` entries of these. No checkpoint need ever have had that size.
+    pub fn first(&self, size: u64) -> Tiles {
+        assert!(size <= self.size, "no more than there are");
+        Tiles { folder: self.folder.clone(), size, held: self.held, cache: HashMap::new() }
     }
 
     /// How many entries.
@@ -145,7 +153,7 @@ impl Tiles {
     pub fn bundle_of(&self, index: u64) -> Result<Bundle, LedgerError> {
         assert!(index < self.size, "an entry of this tree");
         let number = index / TILE_WIDTH;
-        let width = TILE_WIDTH.min(self.size - number * TILE_WIDTH);
+        let width = TILE_WIDTH.min(self.held - number * TILE_WIDTH);
         let tile = Tile { kind: Kind::Entries, index: number, width };
         let (path, bytes) = self.read(tile)?;
         let lens = cut(&bytes).ok_or_else(|| LedgerError::damaged(&path, "a bundle of entries"))?;
@@ -168,7 +176,7 @@ impl Tiles {
 
     /// The hashes of one level-0 tile, as they are in the file.
     pub fn leaf_hashes(&mut self, tile: u64) -> Result<&[Hash], LedgerError> {
-        let width = TILE_WIDTH.min(self.size - tile * TILE_WIDTH);
+        let width = TILE_WIDTH.min(self.held - tile * TILE_WIDTH);
         let width = usize::try_from(width).expect("at most 256");
         Ok(&self.tile(0, tile)?[..width])
     }
@@ -189,7 +197,7 @@ impl Tiles {
 
     fn tile(&mut self, level: u8, index: u64) -> Result<&[Hash], LedgerError> {
         if !self.cache.contains_key(&(level, index)) {
-            let held = hashes_at(level, self.size);
+            let held = hashes_at(level, self.held);
             let width = TILE_WIDTH.min(held.saturating_sub(index * TILE_WIDTH));
             let tile = Tile { kind: Kind::Level(level), index, width };
             let (path, bytes) = self.read(tile)?;

@@ -56,6 +56,15 @@ pub struct NewTables {
 pub enum Part {
     /// One that the generation before has.
     Kept(TableLine),
+    /// The same table, with another subjects file.
+    Subjects {
+        /// The table.
+        line: TableLine,
+        /// The file.
+        subjects: NewFile,
+        /// What was written of it.
+        written: Written,
+    },
     /// A new one.
     New(NewTables),
 }
@@ -77,6 +86,11 @@ impl Next {
     fn lines(&self) -> Vec<TableLine> {
         let line = |part: &Part| match part {
             Part::Kept(line) => line.clone(),
+            Part::Subjects { line, written, .. } => TableLine {
+                subjects_hash: written.hash,
+                subjects_bytes: written.bytes,
+                ..line.clone()
+            },
             Part::New(tables) => TableLine {
                 hash: tables.table_written.hash,
                 bytes: tables.table_written.bytes,
@@ -154,6 +168,15 @@ impl Home {
         Ok(Published { manifest: judged.manifest, hash })
     }
 
+    /// Removes the subjects files of all earlier generations.
+    pub fn forget_old_subjects(
+        &self,
+        _publishing: &Publishing,
+        current: &Manifest,
+    ) -> Result<(), StoreError> {
+        forget_old_subjects(&self.store(), current)
+    }
+
     /// That this host has seen so much of the ledger.
     fn ledger_mark(&self, (size, root): (u64, Hash)) -> Option<(VerifierKey, Mark)> {
         let key = self.policy().trusted(Role::Ledger, now_unix_s()).next()?;
@@ -179,6 +202,20 @@ fn next_manifest(policy: &Policy, previous: Option<&Previous>, next: &Next) -> M
     }
 }
 
+/// Removes every subjects file that the current generation does not name: what it forgot is in
+/// them. Earlier generations stay, without their subjects.
+fn forget_old_subjects(store: &Store, current: &Manifest) -> Result<(), StoreError> {
+    let named: Vec<String> =
+        current.tables.iter().map(|line| format!("{}.sub", hex(&line.subjects_hash))).collect();
+    for path in listed(&store.tables())? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".sub") && !named.contains(&name) {
+            remove(&path)?;
+        }
+    }
+    Ok(durable::sync_folder(&store.tables())?)
+}
+
 /// Removes what publishers that are gone have left behind.
 fn sweep(store: &Store) -> Result<(), StoreError> {
     durable::sweep(&store.tables())?;
@@ -191,12 +228,17 @@ fn sweep(store: &Store) -> Result<(), StoreError> {
 fn name_tables(store: &Store, parts: Vec<Part>) -> Result<(), StoreError> {
     let (mut files, mut hashes) = (Vec::new(), Vec::new());
     for part in parts {
-        if let Part::New(tables) = part {
-            let NewTables { table, table_written, subjects, subjects_written, .. } = tables;
-            files.push((table, format!("{}.tbl", hex(&table_written.hash))));
-            files.push((subjects, format!("{}.sub", hex(&subjects_written.hash))));
-            hashes.extend([table_written.hash, subjects_written.hash]);
-        }
+        let (subjects, written) = match part {
+            Part::Kept(_) => continue,
+            Part::Subjects { subjects, written, .. } => (subjects, written),
+            Part::New(NewTables { table, table_written, subjects, subjects_written, .. }) => {
+                files.push((table, format!("{}.tbl", hex(&table_written.hash))));
+                hashes.push(table_written.hash);
+                (subjects, subjects_written)
+            }
+        };
+        files.push((subjects, format!("{}.sub", hex(&written.hash))));
+        hashes.push(written.hash);
     }
     let names: Vec<String> = files.iter().map(|(_, name)| name.clone()).collect();
     let named = durable::name_all(files, 0o440)?;

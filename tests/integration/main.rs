@@ -13,6 +13,7 @@ mod frames;
 mod golden;
 mod install;
 mod laws;
+mod ledger;
 mod list;
 mod operator;
 mod restart;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use adamant::builder::{BuildError, Built, OnChange, Options, Progress, Reject, build};
+use adamant::builder::{
+    BuildError, Built, OnChange, Options, Progress, Reject, Source, build, rebuild,
+};
 use adamant::store::Home;
 use anyhow::Context;
 use serde_json::json;
@@ -17,9 +19,15 @@ const SHOWN_MAX: usize = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The token list, NDJSON or CSV with a header; - is standard input
+    /// The token list, NDJSON or CSV with a header; - is standard input. Without it, the ledger
     #[arg(long)]
-    from: PathBuf,
+    from: Option<PathBuf>,
+    /// Make the table of the first so many events, and say what it is, without publishing it
+    #[arg(long, conflicts_with = "from")]
+    at: Option<u64>,
+    /// Where to write that table
+    #[arg(long, requires = "at")]
+    out: Option<PathBuf>,
     /// The home
     #[arg(long, env = "ADAMANT_HOME")]
     home: PathBuf,
@@ -56,7 +64,8 @@ enum Change {
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let home = Home::open(&arguments.home)?;
-    let mut list = open_list(&arguments.from)?;
+    let Some(from) = &arguments.from else { return of_ledger(arguments, &home, json) };
+    let mut list = open_list(from)?;
     let options = Options {
         previous: arguments.previous.clone(),
         first: arguments.first,
@@ -74,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     });
     counter.finish_and_clear();
     if let Err(BuildError::Rejected { rejects, .. }) = &built {
-        report_rejects(&arguments.from, arguments.rejects.as_deref(), rejects)?;
+        report_rejects(from, arguments.rejects.as_deref(), rejects)?;
     }
     let built = built.map_err(|err| match err {
         // These say what failed; only we know where.
@@ -85,6 +94,49 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         err => err.into(),
     })?;
     report(&built, json)?;
+    Ok(exit::OK)
+}
+
+/// The ledger alone makes the table.
+fn of_ledger(arguments: &Arguments, home: &Home, json: bool) -> anyhow::Result<u8> {
+    let counter = output::counter("tokens");
+    let mut progress = |records| counter.set_position(records);
+    let (checkpoint, tiles) = home.read_ledger()?;
+    let Some(at) = arguments.at else {
+        let published = rebuild(home, &mut progress)?;
+        counter.finish_and_clear();
+        let manifest = &published.manifest;
+        if json {
+            output::json(&json!({
+                "generation": manifest.generation, "records": manifest.records(),
+                "events": manifest.ledger.0, "table": adamant::manifest::hex(&manifest.tables[0].hash),
+            }))?;
+        } else {
+            let records = thousands(manifest.records());
+            println!("generation {}: {records} records from the ledger", manifest.generation);
+        }
+        return Ok(exit::OK);
+    };
+    if at > checkpoint.size {
+        let why = format!("--at {at}: the ledger has {} events", checkpoint.size);
+        return Err(exit::Usage(why).into());
+    }
+    let tiles = tiles.first(at);
+    let made = Source::of(home, &tiles).rebuild((0, at), &mut progress)?;
+    counter.finish_and_clear();
+    if let Some(out) = &arguments.out {
+        let failed = || format!("cannot write {}", out.display());
+        let mut file = File::open(made.table.path()).with_context(failed)?;
+        io::copy(&mut file, &mut File::create(out).with_context(failed)?).with_context(failed)?;
+    }
+    let hash = adamant::manifest::hex(&made.table_written.hash);
+    if json {
+        output::json(
+            &json!({ "table": hash, "records": made.table_written.records, "events": at }),
+        )?;
+    } else {
+        println!("{hash}  {} records of {at} events", thousands(made.table_written.records));
+    }
     Ok(exit::OK)
 }
 

@@ -98,6 +98,13 @@ pub(crate) fn is_broken_pipe(err: &anyhow::Error) -> bool {
 
 /// The exit code of the outermost error that has one.
 pub(crate) fn code_of(err: &anyhow::Error) -> u8 {
+    // What a command says of an error goes before what the error says.
+    if err.is::<Unpublished>() {
+        return AGAIN;
+    }
+    if err.is::<Data>() {
+        return DATA;
+    }
     err.chain().find_map(code).unwrap_or(IO)
 }
 
@@ -105,14 +112,8 @@ fn code(err: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if err.is::<Usage>() {
         return Some(USAGE);
     }
-    if err.is::<Unpublished>() {
-        return Some(AGAIN);
-    }
     if err.is::<Repeated>() {
         return Some(REPEATED);
-    }
-    if err.is::<Data>() {
-        return Some(DATA);
     }
     if let Some(err) = err.downcast_ref::<IssuingError>() {
         return of_issuing(err);

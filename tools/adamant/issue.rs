@@ -96,11 +96,7 @@ fn record(arguments: &Arguments, home: &Home, wanted: &Wanted, json: bool) -> an
         // Opened for each chunk, so that others have their turn in between.
         let mut registrar = ledger::open(home)?;
         common.check_repeated(&registrar)?;
-        let origin = common.origin();
-        let mut tokens = Vec::new();
-        for _ in 0..left.min(CHUNK) {
-            tokens.push(registrar.issue(wanted, &origin)?.0);
-        }
+        let tokens = registrar.issue_many(wanted, left.min(CHUNK), &common.origin())?;
         registrar.commit()?;
         drop(registrar);
         print(&tokens, json)?;

@@ -4,8 +4,10 @@ mod audit;
 mod build;
 mod demo;
 mod diff;
+mod erase;
 mod exit;
 mod generation;
+mod import;
 mod init;
 mod inspect;
 mod issue;
@@ -48,6 +50,10 @@ enum Command {
     Revoke(revoke::Arguments),
     /// Issue a new token in the place of another, which ends after an overlap
     Rotate(rotate::Arguments),
+    /// Take over tokens that another system made
+    Import(import::Arguments),
+    /// Forget who a token is for
+    Erase(erase::Arguments),
     /// Publish what is recorded, or sign the current generation anew
     Publish(publish::Arguments),
     /// Build a generation from a token list and publish it
@@ -93,6 +99,8 @@ fn main() -> ExitCode {
         Command::Issue(arguments) => issue::run(&arguments, json),
         Command::Revoke(arguments) => revoke::run(&arguments, json),
         Command::Rotate(arguments) => rotate::run(&arguments, json),
+        Command::Import(arguments) => import::run(&arguments, json),
+        Command::Erase(arguments) => erase::run(&arguments, json),
         Command::Publish(arguments) => publish::run(&arguments, json),
         Command::Build(arguments) => build::run(&arguments, json),
         Command::Show(arguments) => show::show(&arguments, json),

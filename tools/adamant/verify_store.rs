@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use adamant::audit::{Means, audit};
+use adamant::store::{Store, load_policy};
 use serde_json::json;
 
 use crate::output::thousands;
@@ -14,26 +16,44 @@ pub(crate) struct Arguments {
     /// The policy that says whose signature counts
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// Make the tables anew from the ledger, and compare
+    #[arg(long)]
+    rebuild: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let opened = generation::open(&arguments.store, arguments.policy.as_deref())?;
     let manifest = &opened.generation.manifest;
+    if arguments.rebuild {
+        let policy = arguments.policy.as_deref().map(load_policy).transpose()?;
+        let means = Means { policy: policy.as_ref(), kept: None, openings: None };
+        let report = audit(&Store::at(&opened.store), &means)?;
+        if let Some(first) = report.findings.first() {
+            report.findings.iter().for_each(|finding| eprintln!("adamant: {finding}"));
+            return Err(exit::Data(format!("not what the ledger makes it: {first}")).into());
+        }
+    }
     if json {
         output::json(&json!({
             "store": opened.store,
             "epoch": manifest.epoch,
             "generation": manifest.generation,
-            "records": manifest.tables[0].records,
+            "records": manifest.records(),
             "signers": opened.signers,
             "pinned": arguments.policy.is_some(),
         }))?;
     } else {
-        let records = thousands(manifest.tables[0].records);
+        let records = thousands(manifest.records());
         println!(
-            "generation {} of epoch {}: {records} tokens, every byte checked",
+            "generation {} of epoch {}: {records} records, every byte checked",
             manifest.generation, manifest.epoch
         );
+        if arguments.rebuild {
+            println!(
+                "its tables are what events 0 to {} of the ledger make them",
+                manifest.ledger.0
+            );
+        }
         match &arguments.policy {
             Some(policy) => {
                 println!("signed by {}, trusted by {}", opened.signers.join(", "), policy.display())
