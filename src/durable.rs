@@ -89,10 +89,10 @@ impl NewFile {
         }
     }
 
-    /// As [`NewFile::replace`], and the file is at `also` as well, unless that name is taken. That
-    /// name is durable no sooner than the file system likes.
-    pub fn replace_and_link(self, name: &str, also: &Path, mode: u32) -> Result<(), DurableError> {
-        self.seal(mode)?;
+    /// As [`NewFile::replace`], for a file that [`name_all`] brought to the medium; and it is at
+    /// `also` as well, unless that name is taken. That name is durable no sooner than the file
+    /// system likes.
+    pub fn replace_and_link(self, name: &str, also: &Path) -> Result<(), DurableError> {
         match fs::hard_link(&self.path, also) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(DurableError::new("link to", also, err));
@@ -178,12 +178,27 @@ impl Batch {
         self.appended.extend(appended);
     }
 
-    /// Makes it so.
-    pub fn commit(self) -> Result<(), DurableError> {
+    /// Makes it so; the file that was added last takes its name only when all others are durable
+    /// under theirs.
+    pub fn commit_then_last(mut self) -> Result<(), DurableError> {
+        let last = self.files.pop().expect("there is a last one");
+        let (target, bytes, mode) = &last;
+        let more = [Wait::Write(&self.scratch, bytes, *mode)];
+        let made = self.commit_with(&more)?.pop().flatten().expect("one file was to be written");
+        fs::rename(&made.path, target)
+            .map_err(|err| DurableError::new("rename to", target, err))?;
+        sync_parent(target)
+    }
+
+    /// Makes it so, and waits for `more` at the same time. Gives what came of those.
+    fn commit_with(&self, more: &[Wait<'_>]) -> Result<Vec<Option<NewFile>>, DurableError> {
         let appended = self.appended.iter().map(Wait::Appended);
         let files =
             self.files.iter().map(|(_, bytes, mode)| Wait::Write(&self.scratch, bytes, *mode));
-        let done = wait_for_all(&appended.chain(files).collect::<Vec<_>>())?;
+        let mut waits: Vec<Wait<'_>> = appended.chain(files).collect();
+        waits.extend(more.iter().copied());
+        let mut done = wait_for_all(&waits)?;
+        let rest = done.split_off(waits.len() - more.len());
         let mut folders: Vec<&Path> = self.appended.iter().filter_map(Appended::new_in).collect();
         for (file, (target, _, _)) in done.iter().flatten().zip(&self.files) {
             let folder = target.parent().unwrap_or(Path::new("."));
@@ -196,13 +211,20 @@ impl Batch {
         }
         folders.sort_unstable();
         folders.dedup();
-        wait_for_all(&folders.into_iter().map(Wait::Folder).collect::<Vec<_>>()).map(drop)
+        wait_for_all(&folders.into_iter().map(Wait::Folder).collect::<Vec<_>>())?;
+        Ok(rest)
     }
 }
 
-/// Gives files of one folder their names, durably, each if no file has it.
-pub fn name_all(files: Vec<(NewFile, String)>, mode: u32) -> Result<Vec<Named>, DurableError> {
-    wait_for_all(&files.iter().map(|(file, _)| Wait::Seal(file, mode)).collect::<Vec<_>>())?;
+/// Gives files of one folder their names, durably, each if no file has it. `also` reaches the
+/// medium at the same time, and keeps its temporary name.
+pub fn name_all(
+    files: Vec<(NewFile, String)>,
+    mode: u32,
+    also: (&NewFile, u32),
+) -> Result<Vec<Named>, DurableError> {
+    let seals = files.iter().map(|(file, _)| Wait::Seal(file, mode));
+    wait_for_all(&seals.chain([Wait::Seal(also.0, also.1)]).collect::<Vec<_>>())?;
     let named = files.iter().map(|(file, name)| file.take(name)).collect::<Result<_, _>>()?;
     match files.first() {
         Some((file, _)) => sync_parent(&file.path).map(|()| named),
@@ -219,6 +241,11 @@ pub struct Appended {
 }
 
 impl Appended {
+    /// Waits until it is on the medium.
+    pub fn wait(&self) -> Result<(), DurableError> {
+        self.file.sync_all().map_err(|err| DurableError::new("fsync", &self.path, err))
+    }
+
     fn new_in(&self) -> Option<&Path> {
         self.path.parent().filter(|_| self.is_new)
     }
@@ -240,6 +267,7 @@ pub fn append(
 }
 
 /// Something to wait for the medium with.
+#[derive(Clone, Copy)]
 enum Wait<'a> {
     Write(&'a Path, &'a [u8], u32),
     Seal(&'a NewFile, u32),
@@ -257,9 +285,7 @@ impl Wait<'_> {
                 return Ok(Some(new));
             }
             Self::Seal(file, mode) => file.seal(*mode)?,
-            Self::Appended(Appended { file, path, .. }) => {
-                file.sync_all().map_err(|err| DurableError::new("fsync", path, err))?;
-            }
+            Self::Appended(appended) => appended.wait()?,
             Self::Folder(folder) => sync_folder(folder)?,
         }
         Ok(None)

@@ -137,6 +137,8 @@ pub fn build(
     check_loss(&changes, options)?;
     let lock = home.lock_publishing()?;
     let published = home.publish(&lock, previous.as_ref(), Next::of_list(tables))?;
+    drop(lock);
+    home.collect(&published.manifest)?;
     Ok(Built { published, rows, changes })
 }
 

@@ -307,16 +307,12 @@ impl Loader {
         if judge_again(&self.note, &self.policy, &marks, now_unix_s()).is_err() {
             return Ok(());
         }
-        let compare = || {
-            // Reading gigabytes may take its time; those who wait for answers come first.
-            let _ = rustix::process::nice(COMPARE_NICE);
+        let found = if before.base().line.hash == after.base().line.hash {
+            // Overlays alone: a revocation must not wait for a share of a busy machine.
             Succession::between(before, after)
+        } else {
+            compare_gently(before, after)?
         };
-        let found = thread::scope(|scope| {
-            let comparing = thread::Builder::new().name("compare".to_owned());
-            let comparing = comparing.spawn_scoped(scope, compare).map_err(LoadError::Thread)?;
-            Ok::<_, LoadError>(comparing.join().expect("a panic ends the process"))
-        })?;
         if found.violations == 0 { Ok(()) } else { Err(LoadError::Succession(found)) }
     }
 
@@ -365,6 +361,19 @@ impl Loader {
             let _ = self.retire.send(Arc::clone(generation));
         }
     }
+}
+
+/// Reading gigabytes may take its time; those who wait for answers come first.
+fn compare_gently(before: &Generation, after: &Generation) -> Result<Succession, LoadError> {
+    let compare = || {
+        let _ = rustix::process::nice(COMPARE_NICE);
+        Succession::between(before, after)
+    };
+    thread::scope(|scope| {
+        let comparing = thread::Builder::new().name("compare".to_owned());
+        let comparing = comparing.spawn_scoped(scope, compare).map_err(LoadError::Thread)?;
+        Ok(comparing.join().expect("a panic ends the process"))
+    })
 }
 
 /// Keeps the loader's thread; dropped, it ends it.

@@ -30,6 +30,9 @@ use crate::token::{Digest, ForeignAlgorithm, Token, TokenId};
 pub use error::IssuingError;
 pub use history::{History, State};
 
+/// Events from which on several threads encode.
+const TOGETHER_MIN: usize = 1024;
+
 /// What a new token shall be.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -306,16 +309,17 @@ impl<'h> Registrar<'h> {
     pub fn commit(&mut self) -> Result<&Checkpoint, IssuingError> {
         let first = self.writer.size();
         let openings = self.openings.append(first, &self.staged_openings)?;
-        let entries: Vec<Vec<u8>> = self
-            .staged
-            .par_iter()
-            .with_min_len(256)
-            .map(|event| {
-                let mut entry = Vec::with_capacity(512);
-                event.encode(&mut entry);
-                entry
-            })
-            .collect();
+        let encode = |event: &Event| {
+            let mut entry = Vec::with_capacity(512);
+            event.encode(&mut entry);
+            entry
+        };
+        // Waking threads costs more than encoding a little.
+        let entries: Vec<Vec<u8>> = if self.staged.len() < TOGETHER_MIN {
+            self.staged.iter().map(encode).collect()
+        } else {
+            self.staged.par_iter().with_min_len(256).map(encode).collect()
+        };
         self.writer.append(&entries, openings)?;
         self.tiles = self.writer.tiles();
         self.index.write(&mut self.tiles)?;

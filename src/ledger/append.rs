@@ -22,6 +22,8 @@ use crate::signers::{Signer, VerifierKey};
 /// Levels of tiles: 256^8 is 2^64.
 const LEVELS: u8 = 8;
 const FILE_MODE: u32 = 0o444;
+/// Entries from which on several threads hash.
+const TOGETHER_MIN: usize = 1024;
 
 /// What was found beyond the checkpoint and cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,8 +115,12 @@ impl Writer {
         let mut batch = Batch::new(&self.folder);
         batch.also(openings);
         let mut filled = Vec::new();
-        let hashes: Vec<Hash> =
-            entries.par_iter().with_min_len(256).map(|e| leaf_hash(e)).collect();
+        // Waking threads costs more than hashing a little.
+        let hashes: Vec<Hash> = if entries.len() < TOGETHER_MIN {
+            entries.iter().map(|entry| leaf_hash(entry)).collect()
+        } else {
+            entries.par_iter().with_min_len(256).map(|entry| leaf_hash(entry)).collect()
+        };
         for (index, (entry, hash)) in (from..).zip(entries.iter().zip(hashes)) {
             push_entry(&mut self.bundle, entry);
             if (index + 1).is_multiple_of(TILE_WIDTH) {
@@ -128,15 +134,18 @@ impl Writer {
         }
         let size = from + entries.len() as u64;
         self.add_partials(from, size, &mut batch);
-        batch.commit()?;
         self.checkpoint =
             Checkpoint { origin: self.checkpoint.origin.clone(), size, root: self.root() };
         let note = self.checkpoint.sign(&self.signer);
-        durable::write(&self.folder, CHECKPOINT, note.as_bytes(), FILE_MODE)?;
-        // Nobody needs the partial forms of what is full now. They are only clutter if they stay.
-        filled.iter().for_each(|tile| {
-            let _ = fs::remove_dir_all(self.folder.join(tile.partials()));
-        });
+        batch.add(self.folder.join(CHECKPOINT), note.into_bytes(), FILE_MODE);
+        batch.commit_then_last()?;
+        // Nobody needs the partial forms of what is full now, and to remove 255 files takes longer
+        // than all the rest. A small append leaves that to `remove_partials`.
+        if entries.len() as u64 >= TILE_WIDTH {
+            filled.iter().for_each(|tile| {
+                let _ = fs::remove_dir_all(self.folder.join(tile.partials()));
+            });
+        }
         Ok(&self.checkpoint)
     }
 
@@ -174,6 +183,18 @@ impl Writer {
 
     fn root(&self) -> Hash {
         root_of_edge(&self.edge)
+    }
+}
+
+/// Removes the partial forms of the last full tile of each level, which a small append has left.
+/// They are only clutter if they stay.
+pub fn remove_partials(folder: &Path, size: u64) {
+    let levels = (0..LEVELS).map(|level| (Kind::Level(level), hashes_at(level, size)));
+    for (kind, count) in std::iter::once((Kind::Entries, size)).chain(levels) {
+        if let Some(index) = (count / TILE_WIDTH).checked_sub(1) {
+            let tile = Tile { kind, index, width: TILE_WIDTH };
+            let _ = fs::remove_dir_all(folder.join(tile.partials()));
+        }
     }
 }
 
@@ -293,9 +314,11 @@ mod tests {
             let proof = consistency_proof(last.0, size, &mut tiles).unwrap();
             assert!(verify_consistency((last.0, &last.1), (size, &checkpoint.root), &proof));
             last = (size, checkpoint.root);
+            remove_partials(&home.ledger(), size);
             for tile in tiles_between(0, size) {
                 assert!(home.ledger().join(tile.path()).is_file(), "{tile:?}");
-                assert!(tile.width < TILE_WIDTH || !home.ledger().join(tile.partials()).exists());
+                let is_full = tile.width == TILE_WIDTH;
+                assert!(!is_full || !home.ledger().join(tile.partials()).exists(), "{tile:?}");
             }
         }
     }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use crate::durable::DurableError;
 use crate::note::NOTE_BYTES_MAX;
 
-pub use append::{Recovered, Writer};
+pub use append::{Recovered, Writer, remove_partials};
 pub use audit::{Finding, check_tree};
 pub use checkpoint::{Checkpoint, CheckpointError, SUFFIX};
 pub use event::{Event, EventError, Issued, LABEL_BYTES_MAX, Origin, What, commitment};

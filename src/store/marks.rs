@@ -2,9 +2,12 @@
 //!
 //! Without them a host could be handed yesterday's manifest, which was signed and in force once.
 //! There is one mark a signer, so that a stolen key that signed generation 2^63 does not lock out
-//! its successor. The file has a line a signer: `<verifier key> <epoch> <generation> <blake3>`.
+//! its successor. The file has a line a mark, `<verifier key> <epoch> <generation> <blake3>`; of
+//! a signer's the highest counts. New ones are appended, since that costs one fsync and is on the
+//! way of every swap; a line that a crash has torn has no line break, and is no line. A file of
+//! many lines is written anew.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,11 +46,15 @@ impl Marks {
                 source,
             })?,
         };
-        let lines = text.lines().enumerate().map(|(at, line)| {
+        let mut marks = Marks::default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for (at, line) in whole.lines().enumerate() {
             let line = parse_line(line);
-            line.ok_or_else(|| StoreError::Marks { path: path.clone(), line: at + 1 })
-        });
-        lines.collect::<Result<_, _>>().map(Marks)
+            let (key, mark) =
+                line.ok_or_else(|| StoreError::Marks { path: path.clone(), line: at + 1 })?;
+            marks.raise(&key, &mark);
+        }
+        Ok(marks)
     }
 
     /// Stores, durably, what was accepted of these signers. A mark never goes back, even when two
@@ -55,18 +62,26 @@ impl Marks {
     pub fn record(state: &Path, accepted: &[(VerifierKey, Mark)]) -> Result<Marks, StoreError> {
         let _lock = Lock::take(&state.join(LOCK))?;
         let mut marks = Marks::load(state)?;
-        let before = marks.clone();
+        let mut raised = Marks::default();
         for (signer, mark) in accepted {
-            match marks.0.iter_mut().find(|(key, _)| key == signer) {
-                Some((_, held)) if position(held) >= position(mark) => {}
-                Some((_, held)) => *held = *mark,
-                None => marks.0.push((signer.clone(), *mark)),
+            if marks.raise(signer, mark) {
+                raised.0.push((signer.clone(), *mark));
             }
         }
-        if marks != before {
-            durable::write(state, MARKS, marks.to_text().as_bytes(), 0o640)?;
+        if !raised.0.is_empty() {
+            append(state, &marks, &raised)?;
         }
         Ok(marks)
+    }
+
+    /// Takes a mark. Whether it is higher than the signer's before.
+    fn raise(&mut self, signer: &VerifierKey, mark: &Mark) -> bool {
+        match self.0.iter_mut().find(|(key, _)| key == signer) {
+            Some((_, held)) if position(held) >= position(mark) => return false,
+            Some((_, held)) => *held = *mark,
+            None => self.0.push((signer.clone(), *mark)),
+        }
+        true
     }
 
     /// Signers with marks.
@@ -93,6 +108,28 @@ impl Marks {
         self.0.iter().map(line).collect()
     }
 }
+
+/// Appends the `raised` marks; a file that has become long is written anew with all of them.
+fn append(state: &Path, marks: &Marks, raised: &Marks) -> Result<(), StoreError> {
+    let path = state.join(MARKS);
+    let io = |source| StoreError::Io { action: "write", path: path.clone(), source };
+    let anew = || Ok(durable::write(state, MARKS, marks.to_text().as_bytes(), 0o640)?);
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return anew(),
+        Err(err) => return Err(io(err)),
+    };
+    let held = fs::read(&path).map_err(io)?;
+    if held.len() > BYTES_MAX {
+        return anew();
+    }
+    let end = held.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let appended = durable::append(file, &path, false, end as u64, raised.to_text().as_bytes())?;
+    Ok(appended.wait()?)
+}
+
+/// A file of marks that is longer is written anew: some hundred of them.
+const BYTES_MAX: usize = 16 << 10;
 
 fn position(mark: &Mark) -> (u64, u64) {
     (mark.epoch, mark.generation)
@@ -147,7 +184,11 @@ mod tests {
         let key = Signer::generate("a").unwrap().verifier_key();
         Marks::record(state.path(), &[(key, mark(1, 5))]).unwrap();
         let path = Marks::path(state.path());
-        fs::write(&path, fs::read_to_string(&path).unwrap() + "nonsense\n").unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        // Torn by a crash: no line.
+        fs::write(&path, good.clone() + "nonsense").unwrap();
+        assert_eq!(Marks::load(state.path()).unwrap().iter().count(), 1);
+        fs::write(&path, good + "nonsense\n").unwrap();
         let said = Marks::load(state.path()).unwrap_err().to_string();
         assert!(said.contains("marks: line 2"), "{said}");
     }

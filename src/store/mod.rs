@@ -13,6 +13,7 @@
 //! A file is mapped only after it was looked at: a regular file with one name, of an owner that
 //! may be trusted, that nobody else may write. What is then verified is the bytes in that map.
 
+mod collect;
 mod error;
 mod generation;
 mod home;

@@ -4,10 +4,9 @@
 //! Publishing compares and swaps: it succeeds only on top of the manifest that the build began
 //! with, so that two builds at once cannot lose each other's revocations.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::home::now_unix_s;
 use super::judge::Judged;
@@ -15,20 +14,13 @@ use super::{Home, Mark, Marks, Store, StoreError};
 use crate::durable::{self, Lock, Named, NewFile};
 use crate::ledger::tree::{EMPTY_ROOT, Hash};
 use crate::manifest::{FileHash, Manifest, TableLine, hex};
-use crate::note::{self, Note};
+use crate::note;
 use crate::policy::{Policy, Role};
 use crate::signers::VerifierKey;
 use crate::table::Written;
 
-/// Manifests newer than one before it may be collected, and the age that it must have reached.
-const KEPT_NEWER: u64 = 8;
-const KEPT_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long a publisher waits for another one.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// Ledger-built generations between two collections, each of which reads all manifests that are
-/// kept. (One that is built from a list costs far more than that.)
-const COLLECT_EVERY: u64 = 16;
-
 /// What a build compares with.
 #[derive(Clone, Debug)]
 pub struct Previous {
@@ -152,29 +144,14 @@ impl Home {
         // As every host will judge it: what they would refuse is not published.
         let judged = self.judge(note.as_bytes(), &store.manifest_path())?;
         let hash = judged.hash;
-        name_tables(&store, next.parts)?;
-        let archived = store.manifests().join(hex(&hash));
-        durable::filled(store.root(), note.as_bytes())?
-            .replace_and_link("manifest", &archived, 0o444)?;
+        let manifest = durable::filled(store.root(), note.as_bytes())?;
+        name_tables(&store, next.parts, &manifest)?;
+        manifest.replace_and_link("manifest", &store.manifests().join(hex(&hash)))?;
         let mark = judged.mark();
         let mut marks: Vec<_> = judged.signers.iter().map(|key| (key.clone(), mark)).collect();
         marks.extend(self.ledger_mark(judged.manifest.ledger));
         Marks::record(&self.state(), &marks)?;
-        if judged.manifest.ledger.0 == 0 || judged.manifest.generation.is_multiple_of(COLLECT_EVERY)
-        {
-            sweep(&store)?;
-            collect(&store, &judged.manifest)?;
-        }
         Ok(Published { manifest: judged.manifest, hash })
-    }
-
-    /// Removes the subjects files of all earlier generations.
-    pub fn forget_old_subjects(
-        &self,
-        _publishing: &Publishing,
-        current: &Manifest,
-    ) -> Result<(), StoreError> {
-        forget_old_subjects(&self.store(), current)
     }
 
     /// That this host has seen so much of the ledger.
@@ -202,30 +179,10 @@ fn next_manifest(policy: &Policy, previous: Option<&Previous>, next: &Next) -> M
     }
 }
 
-/// Removes every subjects file that the current generation does not name: what it forgot is in
-/// them. Earlier generations stay, without their subjects.
-fn forget_old_subjects(store: &Store, current: &Manifest) -> Result<(), StoreError> {
-    let named: Vec<String> =
-        current.tables.iter().map(|line| format!("{}.sub", hex(&line.subjects_hash))).collect();
-    for path in listed(&store.tables())? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".sub") && !named.contains(&name) {
-            remove(&path)?;
-        }
-    }
-    Ok(durable::sync_folder(&store.tables())?)
-}
-
-/// Removes what publishers that are gone have left behind.
-fn sweep(store: &Store) -> Result<(), StoreError> {
-    durable::sweep(&store.tables())?;
-    durable::sweep(&store.manifests())?;
-    Ok(durable::sweep(store.root())?)
-}
-
 /// Names files after their bytes. A file of that name is the same file, and stays; that it really
-/// has those bytes is checked, since a damaged one would be published again.
-fn name_tables(store: &Store, parts: Vec<Part>) -> Result<(), StoreError> {
+/// has those bytes is checked, since a damaged one would be published again. The `manifest` that
+/// will name them reaches the medium with them.
+fn name_tables(store: &Store, parts: Vec<Part>, manifest: &NewFile) -> Result<(), StoreError> {
     let (mut files, mut hashes) = (Vec::new(), Vec::new());
     for part in parts {
         let (subjects, written) = match part {
@@ -241,7 +198,7 @@ fn name_tables(store: &Store, parts: Vec<Part>) -> Result<(), StoreError> {
         hashes.push(written.hash);
     }
     let names: Vec<String> = files.iter().map(|(_, name)| name.clone()).collect();
-    let named = durable::name_all(files, 0o440)?;
+    let named = durable::name_all(files, 0o440, (manifest, 0o444))?;
     for ((name, named), hash) in names.into_iter().zip(named).zip(hashes) {
         if named == Named::Taken {
             check_bytes(store.tables().join(name), &hash)?;
@@ -258,57 +215,5 @@ fn check_bytes(path: PathBuf, hash: &FileHash) -> Result<(), StoreError> {
         Ok(())
     } else {
         Err(StoreError::DamagedInPlace { path })
-    }
-}
-
-/// Removes manifests that have [`KEPT_NEWER`] newer ones and are older than [`KEPT_AGE`], and
-/// tables that no remaining manifest names. Readers that have one mapped keep it.
-fn collect(store: &Store, current: &Manifest) -> Result<(), StoreError> {
-    let mut named = Vec::new();
-    for path in listed(&store.manifests())? {
-        let Some(manifest) = read_own(&path, &current.origin) else { continue };
-        let newer = current.generation.saturating_sub(manifest.generation);
-        if newer >= KEPT_NEWER && is_old(&path) {
-            remove(&path)?;
-        } else {
-            named.extend(manifest.tables.iter().flat_map(|table| {
-                [format!("{}.tbl", hex(&table.hash)), format!("{}.sub", hex(&table.subjects_hash))]
-            }));
-        }
-    }
-    for path in listed(&store.tables())? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_table = name.ends_with(".tbl") || name.ends_with(".sub");
-        if is_table && !named.contains(&name) && is_old(&path) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// A manifest of the home's own store: it was signed here, and nothing but its names is used.
-fn read_own(path: &Path, origin: &str) -> Option<Manifest> {
-    let note = Note::parse(&fs::read(path).ok()?).ok()?;
-    Manifest::parse(note.unverified_text(), origin).ok()
-}
-
-fn listed(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let io = |source| StoreError::Io { action: "list", path: folder.to_owned(), source };
-    let entries = fs::read_dir(folder).map_err(io)?;
-    entries.map(|entry| entry.map(|entry| entry.path()).map_err(io)).collect()
-}
-
-fn is_old(path: &Path) -> bool {
-    let modified = fs::metadata(path).and_then(|facts| facts.modified());
-    let age = modified.ok().and_then(|then| SystemTime::now().duration_since(then).ok());
-    age.is_some_and(|age| age >= KEPT_AGE)
-}
-
-fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Io { action: "remove", path: path.to_owned(), source: err })
-        }
-        _ => Ok(()),
     }
 }

@@ -89,12 +89,14 @@ pub(crate) fn publish(home: &Home, common: &Common) -> anyhow::Result<Option<Pub
     published.map(Some).map_err(|err| anyhow::Error::new(err).context(exit::Unpublished))
 }
 
-/// Moves records down when that is due, after the answer was given.
+/// Moves records down, and collects, when that is due: after the answer was given.
 pub(crate) fn settle(home: &Home, published: Option<&Published>) -> anyhow::Result<()> {
-    if published.is_some_and(|published| builder::is_settling_due(&published.manifest)) {
+    let Some(published) = published else { return Ok(()) };
+    if builder::is_settling_due(&published.manifest) {
         builder::settle(home, &mut |_| {})?;
     }
-    Ok(())
+    adamant::ledger::remove_partials(&home.store().ledger(), published.manifest.ledger.0);
+    Ok(home.collect(&published.manifest)?)
 }
 
 /// The ids that are meant by arguments; for `-` those on standard input, one a line, where a token

@@ -6,6 +6,7 @@
 
 mod floors;
 mod index;
+mod life;
 mod machine;
 mod prefetch;
 mod report;
@@ -41,6 +42,8 @@ enum Command {
     Index,
     /// Questions to a daemon over its socket
     Socket,
+    /// From `adamant issue` to the first valid, from `adamant revoke` to the first revoked
+    Life,
     /// All of them
     All,
 }
@@ -53,6 +56,8 @@ struct Settings {
     lookups: usize,
     /// Questions of one round, one at a time.
     questions: usize,
+    /// Tokens that are issued and revoked one by one.
+    lives: usize,
 }
 
 impl Settings {
@@ -63,9 +68,9 @@ impl Settings {
             (true, false) => vec![1_000_000, 10_000_000],
         };
         if arguments.quick {
-            return Settings { records, rounds: 3, lookups: 20_000, questions: 300 };
+            return Settings { records, rounds: 3, lookups: 20_000, questions: 300, lives: 3 };
         }
-        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000 }
+        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000, lives: 200 }
     }
 }
 
@@ -77,10 +82,12 @@ fn main() -> anyhow::Result<()> {
         Command::Floors => floors::run(&settings, &mut report)?,
         Command::Index => index::run(&settings, &mut report)?,
         Command::Socket => socket::run(&settings, &mut report)?,
+        Command::Life => life::run(&settings, &mut report)?,
         Command::All => {
             floors::run(&settings, &mut report)?;
             index::run(&settings, &mut report)?;
             socket::run(&settings, &mut report)?;
+            life::run(&settings, &mut report)?;
         }
     }
     if let Some(path) = &arguments.json {
