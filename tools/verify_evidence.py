@@ -73,7 +73,7 @@ def examine(options, report):
     path, policy = Path(options.path), options.policy and Path(options.policy).read_bytes()
     trust = trust_of(policy, options.key)
     report.lines += [] if trust.required else ["self-consistent, signers not pinned"]
-    report.unchecked.append("when signers were valid" if trust.required else "who signed it")
+    report.unchecked.append("valid_from and _until of signers" if trust.required else "who signed")
     if path.is_dir():
         return audit_store(path, trust, options.checkpoint, report)
     report.unchecked.append("whatever happened to a token in events that are not proven here")
@@ -86,7 +86,7 @@ def audit_store(store, trust, kept, report):
     path, folder = store / "ledger/checkpoint", store / "ledger/tile"
     head = parse_checkpoint(path.read_bytes(), path, trust, report)
     report.lines.append(f"{head.origin}: {head.size} entries, {head.witnesses} witnesses")
-    report.unchecked += [] if head.witnesses else ["whether others see another ledger: no witness"]
+    report.unchecked += [] if head.witnesses else ["if others see another ledger: no witness"]
     entries = load_entries(folder, head.size)
     leaves = [sha256(b"\0", entry) for entry in entries]
     check_tiles(folder, tree_levels(leaves), entries, report)
@@ -109,7 +109,7 @@ def load_entries(folder, size):
     entries = []
     for first in range(0, size, TILE):
         width, files = min(TILE, size - first), tile_files(folder, "entries", first)
-        path = files.get(width) or files.get(TILE)
+        path = files.get(width) or files.get(max(files, default=0))
         stream = io.BytesIO(path.read_bytes() if path else b"")
         for index in range(first, first + width):
             length = int.from_bytes(stream.read(2), "big")
@@ -208,12 +208,12 @@ def trust_of(policy, keys):
 
 def parse_key(text):
     """C2SP signed-note: `name+id+base64`, the id being made from name and key."""
-    name, _, rest = text.partition("+")
-    data = unbase64(rest[9:], 33)
-    key_id = sha256(name.encode(), b"\n", data)[:4]
-    need(re.fullmatch(r"[^\s+]+", name) and rest[:9] == key_id.hex() + "+"
-         and data[0] in (ED25519, COSIGNATURE), f"{text[:80]!r} is no verifier key of a known type")
-    return Facts(name=name, id=key_id, kind=data[0], public=data[1:])
+    found = re.fullmatch(r"([^\s+]+)\+([0-9a-f]{8})\+(\S+)", text)
+    need(found, f"{text[:80]!r} is no verifier key")
+    data = unbase64(found[3], 33)
+    key_id = sha256(found[1].encode(), b"\n", data)[:4]
+    need(key_id.hex() == found[2] and data[0] in (ED25519, COSIGNATURE), "a key of bad id or type")
+    return Facts(name=found[1], id=key_id, kind=data[0], public=data[1:])
 
 def parse_note(data):
     """C2SP signed-note: the text that is signed, and name, key id and signature of each line."""
@@ -318,7 +318,7 @@ def laws(event, before, after, seen):
         if token:
             yield fields["digest"] != token.issue.fields["digest"], "3: that is another digest"
             yield fields["previous"] != token.last, f"3: `previous` must be {token.last}"
-            yield at is not None and (token.at_once or at >= token.at), "4: trust ended before"
+            yield at is not None and (token.at_once or at >= token.at), "4: it was to end before"
             yield event.type == "erase" and token.erased, "6: the subject was erased before"
     yield "predecessor" in fields and not is_rotation(event, after), "5: no rotation follows"
     yield event.type == "rotate" and not is_rotation(before, event), "5: no issue comes before"
@@ -400,7 +400,8 @@ def check_tables(store, manifest, events, report):
             compare(table, found, expected_records(events, start, end), report)
         report.attempt(subjects, lambda: read_named(subjects, row[7]))
     report.check(reached == manifest.size, f"manifest: law 8: its tables end at event {reached}")
-    report.unchecked.append("expiry; older tables; in tables: domain, directory, sums; subjects")
+    report.unchecked += ["whether the manifest has expired; tables that only older ones name",
+                         "domain, directory and xxh3 sums of tables; the texts of subjects"]
 
 def read_named(path, length):
     """A file of a table, which is named by its bytes."""

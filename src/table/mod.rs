@@ -16,6 +16,7 @@ mod lookup;
 mod map;
 mod section;
 mod sort;
+mod spool;
 mod subjects;
 mod verify;
 mod writer;

@@ -29,13 +29,7 @@ pub(super) struct SectionWriter<'a> {
 impl<'a> SectionWriter<'a> {
     /// A section that begins at `earliest` or at its alignment after it.
     pub(super) fn new(file: &'a File, earliest: u64) -> SectionWriter<'a> {
-        SectionWriter {
-            file,
-            earliest,
-            written: 0,
-            chunk: Vec::with_capacity(CHUNK_BYTES),
-            hash: Xxh3::new(),
-        }
+        SectionWriter { file, earliest, written: 0, chunk: Vec::new(), hash: Xxh3::new() }
     }
 
     /// Appends `bytes`.
@@ -94,11 +88,12 @@ pub(super) fn each_chunk(
     mut each: impl FnMut(u64, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let whole = CHUNK_BYTES / item_bytes * item_bytes;
-    let mut chunk = vec![0; whole];
+    let mut chunk = vec![0; whole.min(usize::try_from(bytes).unwrap_or(usize::MAX))];
     let mut done = 0;
     while done < bytes {
         let left = usize::try_from(bytes - done).unwrap_or(usize::MAX);
-        let now = &mut chunk[..whole.min(left)];
+        let len = chunk.len().min(left);
+        let now = &mut chunk[..len];
         file.read_exact_at(now, at + done)?;
         each(at + done, now)?;
         done += now.len() as u64;

@@ -22,7 +22,7 @@
 //! Sections are placed as in a table ([`super::format`]).
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -34,7 +34,8 @@ use super::entry::Personal;
 use super::error::TableError;
 use super::format::{self, HEADER_BYTES, RECORDS_MAX, Section};
 use super::map::{Load, Map};
-use super::section::{SectionWriter, each_chunk, end_of};
+use super::section::{SectionWriter, end_of};
+use super::spool::Spool;
 use super::writer::Written;
 use crate::claims::{META_BYTES_MAX, SUBJECT_BYTES_MAX, check_meta, check_subject};
 use crate::durable::NewFile;
@@ -247,7 +248,7 @@ pub struct SubjectsWriter<'a> {
     new: &'a NewFile,
     offsets: SectionWriter<'a>,
     /// Values stand behind the offsets, whose number is known at the end: they wait here.
-    values: BufWriter<File>,
+    values: Spool,
     value: Vec<u8>,
     units: u64,
     records: u64,
@@ -259,7 +260,7 @@ impl<'a> SubjectsWriter<'a> {
         Ok(SubjectsWriter {
             new,
             offsets: SectionWriter::new(new.file(), HEADER_BYTES as u64),
-            values: BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(folder)?),
+            values: Spool::new(folder),
             value: Vec::new(),
             units: 0,
             records: 0,
@@ -270,7 +271,7 @@ impl<'a> SubjectsWriter<'a> {
     pub fn push(&mut self, personal: &Personal<'_>) -> Result<(), TableError> {
         self.push_offset()?;
         write_value(personal, &mut self.value);
-        self.values.write_all(&self.value)?;
+        self.values.push(&self.value)?;
         self.units += (self.value.len() / UNIT_BYTES) as u64;
         self.records += 1;
         Ok(())
@@ -281,10 +282,8 @@ impl<'a> SubjectsWriter<'a> {
         self.push_offset()?;
         let file = self.new.file();
         let offsets = self.offsets.finish()?;
-        let mut scratch = self.values.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let bytes = scratch.stream_position()?;
         let mut values = SectionWriter::new(file, end_of(&offsets));
-        each_chunk(&scratch, 0, bytes, UNIT_BYTES, |_, chunk| values.push(chunk))?;
+        self.values.drain(UNIT_BYTES, |chunk| values.push(chunk))?;
         let values = values.finish()?;
         let mut header = Header {
             magic: MAGIC,

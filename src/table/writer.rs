@@ -6,7 +6,6 @@
 //! the page cache. The bytes depend on the entries and the [`TableSpec`] alone.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -22,6 +21,7 @@ use super::format::{
 };
 use super::map::{Load, Map};
 use super::section::{SectionWriter, each_chunk, end_of};
+use super::spool::Spool;
 use crate::durable::NewFile;
 use crate::token::{Digest, Domain, ForeignAlgorithm};
 
@@ -70,7 +70,7 @@ pub struct TableWriter<'a> {
     new: &'a NewFile,
     spec: TableSpec,
     records: SectionWriter<'a>,
-    cold: BufWriter<File>,
+    cold: Spool,
     count: u64,
     last: Option<Digest>,
     used: Vec<bool>,
@@ -87,7 +87,7 @@ impl<'a> TableWriter<'a> {
         Ok(TableWriter {
             new,
             records: SectionWriter::new(new.file(), HEADER_BYTES as u64),
-            cold: BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(folder)?),
+            cold: Spool::new(folder),
             count: 0,
             last: None,
             used: vec![false; spec.grants.len()],
@@ -104,7 +104,7 @@ impl<'a> TableWriter<'a> {
         }
         self.used[record.grant.get() as usize] = true;
         self.records.push(record.as_bytes())?;
-        self.cold.write_all(entry.cold.as_bytes())?;
+        self.cold.push(entry.cold.as_bytes())?;
         self.last = Some(record.digest);
         self.count += 1;
         Ok(())
@@ -198,11 +198,9 @@ fn write_grants(file: &File, earliest: u64, grants: &[Vec<u8>]) -> Result<Sectio
     Ok(section.finish()?)
 }
 
-fn copy_cold(file: &File, earliest: u64, cold: BufWriter<File>) -> Result<Section, TableError> {
-    let mut scratch = cold.into_inner().map_err(io::IntoInnerError::into_error)?;
-    let bytes = scratch.stream_position()?;
+fn copy_cold(file: &File, earliest: u64, cold: Spool) -> Result<Section, TableError> {
     let mut section = SectionWriter::new(file, earliest);
-    each_chunk(&scratch, 0, bytes, COLD_BYTES, |_, chunk| section.push(chunk))?;
+    cold.drain(COLD_BYTES, |chunk| section.push(chunk))?;
     Ok(section.finish()?)
 }
 
