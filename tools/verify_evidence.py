@@ -47,7 +47,8 @@ class Report:
 
 def main(arguments):
     options, report = read_options(arguments), Report()
-    report.attempt(options.path, lambda: examine(options, report))
+    complete = report.attempt(options.path, lambda: [examine(options, report)])
+    report.unchecked += [] if complete else ["whatever the last finding keeps from being checked"]
     report.show(options.json)
     return EXIT_WRONG if report.findings else EXIT_CLEAN
 
@@ -86,7 +87,7 @@ def audit_store(store, trust, kept, report):
     path, folder = store / "ledger/checkpoint", store / "ledger/tile"
     head = parse_checkpoint(path.read_bytes(), path, trust, report)
     report.lines.append(f"{head.origin}: {head.size} entries, {head.witnesses} witnesses")
-    report.unchecked += [] if head.witnesses else ["if others see another ledger: no witness"]
+    report.unchecked += [] if head.witnesses else ["whether others see another ledger"]
     entries = load_entries(folder, head.size)
     leaves = [sha256(b"\0", entry) for entry in entries]
     check_tiles(folder, tree_levels(leaves), entries, report)
@@ -167,7 +168,7 @@ def audit_archive(path, trust, report):
     if not trust.required and "policy.toml" in members:
         report.lines.append("the archive's own policy.toml is followed, which pins nothing")
         trust = trust_of(members["policy.toml"], [])
-    report.unchecked += ["summary.txt, which is prose", "whether ledgers of other sizes are one"]
+    report.unchecked += ["summary.txt, own policy.toml", "whether other sizes are one ledger"]
     lacks = {"checkpoint", "policy.toml", "summary.txt"} - members.keys()
     report.check(not lacks and len(members) > 3, f"{path}: lacks {lacks or 'proofs'}")
     for name in sorted(members.keys() - {"policy.toml", "summary.txt"}):
@@ -180,12 +181,11 @@ def audit_archive(path, trust, report):
 
 def read_members(path):
     """The files of a tar archive; links, other names and two of one name are refused."""
-    allowed = re.compile(r"proofs/[^/]+\.tlog-proof|checkpoint|policy\.toml|summary\.txt")
-    members = {}
+    allowed, members = r"proofs/[^/]+\.tlog-proof|checkpoint|policy\.toml|summary\.txt", {}
     with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as archive:
         for member in itertools.filterfalse(tarfile.TarInfo.isdir, archive):
             name = re.sub(r"^\./", "", member.name)
-            need(allowed.fullmatch(name) and member.isreg() and name not in members
+            need(re.fullmatch(allowed, name) and member.isreg() and name not in members
                  and member.size <= MEMBER_BYTES_MAX, f"{name!r} does not belong here, or twice")
             members[name] = archive.extractfile(member).read()
     return members
@@ -248,10 +248,10 @@ def parse_checkpoint(data, place, trust, report):
     return Facts(origin=found[1], size=size, root=root, witnesses=witnesses)
 
 CHARACTER = r'(?:[^"\\\x00-\x1f\x7f-\x9f]|\\["\\])'  # escaped only where it must be
-TEXT, WHEN, HASH, ID = f'"{CHARACTER}+"', '"[0-9TZ:-]{20}"', '"[0-9a-f]{64}"', '"[0-9A-Za-z]{14}"'
+TEXT, WHEN, HASH, ID = f'"{CHARACTER}*"', '"[0-9TZ:-]{20}"', '"[0-9a-f]{64}"', '"[0-9A-Za-z]{14}"'
 FORMS = {  # the fields of a leaf in their order, and the JSON text of their values
     "schema": "1", "type": TEXT, "time": WHEN, "actor": TEXT, "on_behalf_of": TEXT, "request": TEXT,
-    "id": ID, "digest": HASH, "algorithm": '"[!-~]{1,16}"', "kind": '"[a-z0-9]{1,8}"',
+    "id": ID, "digest": HASH, "algorithm": '"sha256"', "kind": '"[a-z0-9]{1,8}"',
     "audience": r'"(?:[!#-\[\]-~]|\\["\\]){1,255}"',
     "scopes": r'\[(?:"[!#-\[\]-~]{1,128}",?){1,64}\]',
     "not_before": WHEN, "expires": WHEN, "commitment": HASH, "predecessor": ID, "at": WHEN,

@@ -35,7 +35,7 @@ pub struct Recovered {
 /// A ledger that is open for appending.
 pub struct Writer {
     folder: PathBuf,
-    signer: Signer,
+    signers: Vec<Signer>,
     checkpoint: Checkpoint,
     /// The hashes of the partial tile of each level.
     edge: Vec<Vec<Hash>>,
@@ -47,12 +47,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the ledger in `folder`, which may be empty, under its `lock`. `signer` is the half of
-    /// one of the `trusted` keys.
+    /// Opens the ledger in `folder`, which may be empty, under its `lock`. `signers` are the
+    /// halves of `trusted` keys; each of them signs.
     pub fn open<'k>(
         folder: &Path,
         origin: &str,
-        signer: Signer,
+        signers: Vec<Signer>,
         trusted: impl IntoIterator<Item = &'k VerifierKey>,
         lock: Lock,
     ) -> Result<Writer, LedgerError> {
@@ -76,7 +76,7 @@ impl Writer {
         };
         let writer = Writer {
             folder: folder.to_owned(),
-            signer,
+            signers,
             checkpoint,
             edge,
             bundle,
@@ -136,7 +136,7 @@ impl Writer {
         self.add_partials(from, size, &mut batch);
         self.checkpoint =
             Checkpoint { origin: self.checkpoint.origin.clone(), size, root: self.root() };
-        let note = self.checkpoint.sign(&self.signer);
+        let note = self.checkpoint.sign(&self.signers.iter().collect::<Vec<_>>());
         batch.add(self.folder.join(CHECKPOINT), note.into_bytes(), FILE_MODE);
         batch.commit_then_last()?;
         // Nobody needs the partial forms of what is full now, and to remove 255 files takes longer
@@ -279,7 +279,7 @@ mod tests {
             let signer = Signer::load(&path).unwrap();
             let key = signer.verifier_key();
             let lock = Lock::take(&self.folder.path().join("lock")).unwrap();
-            Writer::open(&self.ledger(), "a/ledger", signer, [&key], lock)
+            Writer::open(&self.ledger(), "a/ledger", vec![signer], [&key], lock)
         }
     }
 

@@ -38,8 +38,8 @@ impl Checkpoint {
     }
 
     /// Signs it.
-    pub fn sign(&self, signer: &Signer) -> String {
-        sign(&self.to_text(), &[signer])
+    pub fn sign(&self, signers: &[&Signer]) -> String {
+        sign(&self.to_text(), signers)
     }
 
     /// Reads the text of a checkpoint, and nothing but the three lines of one.
@@ -105,7 +105,7 @@ mod tests {
         let (ours, theirs) =
             (Signer::generate("a/ledger").unwrap(), Signer::generate("b").unwrap());
         let checkpoint = Checkpoint { origin: "a/ledger".to_owned(), size: 3, root: [7; 32] };
-        let note = checkpoint.sign(&ours);
+        let note = checkpoint.sign(&[&ours]);
         let opened = Checkpoint::open(note.as_bytes(), [&ours.verifier_key()]);
         assert_eq!(opened, Ok(checkpoint));
         assert!(Checkpoint::open(note.as_bytes(), [&theirs.verifier_key()]).is_err());

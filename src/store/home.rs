@@ -166,11 +166,11 @@ impl Home {
 
     /// The ledger, to be appended to, by one at a time.
     pub fn write_ledger(&self) -> Result<Writer, StoreError> {
-        let signer = self.signers(Role::Ledger)?.remove(0);
+        let signers = self.signers(Role::Ledger)?;
         let lock = Lock::take_within(&self.state().join("ledger.lock"), LOCK_PATIENCE)?;
         let trusted = self.policy.trusted(Role::Ledger, now_unix_s());
         let folder = self.store().ledger();
-        let mut writer = Writer::open(&folder, &self.ledger_origin(), signer, trusted, lock)?;
+        let mut writer = Writer::open(&folder, &self.ledger_origin(), signers, trusted, lock)?;
         self.check_restored(&mut writer)?;
         Ok(writer)
     }

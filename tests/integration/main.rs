@@ -6,6 +6,7 @@ mod aio;
 mod attacks;
 mod callers;
 mod commands;
+mod crash;
 mod cut;
 mod damage;
 mod foreign;

@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod diff;
 mod erase;
+mod evidence;
 mod exit;
 mod generation;
 mod import;
@@ -19,6 +20,7 @@ mod revoke;
 mod rotate;
 mod serve;
 mod show;
+mod signers;
 mod status;
 mod verify;
 mod verify_store;
@@ -68,6 +70,10 @@ enum Command {
     Prove(prove::Arguments),
     /// Check such a file
     VerifyProof(prove::VerifyArguments),
+    /// Write all proofs about a token, with a verifier, into one file
+    Evidence(evidence::Arguments),
+    /// Show, add or rotate signers
+    Signers(signers::Arguments),
     /// Check every leaf, tile, law and table of a store
     Audit(audit::Arguments),
     /// Run the daemon in the foreground
@@ -108,6 +114,8 @@ fn main() -> ExitCode {
         Command::List(arguments) => show::list(&arguments, json),
         Command::Prove(arguments) => prove::run(&arguments),
         Command::VerifyProof(arguments) => prove::verify(&arguments, json),
+        Command::Evidence(arguments) => evidence::run(&arguments),
+        Command::Signers(arguments) => signers::run(&arguments, json),
         Command::Audit(arguments) => audit::run(&arguments, json),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, json),
