@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use crate::ledger::{Event, Finding, What};
 use crate::manifest::FileHash;
+use crate::signers::VerifierKey;
 use crate::token::{Digest, TokenId};
+
+const ROLES: [&str; 4] = ["build", "revoke", "ledger", "witness"];
 
 /// What is known of a token while its events go by.
 struct Known {
@@ -85,6 +88,22 @@ impl Laws {
                 self.generation = self.generation.max((*epoch, *generation));
                 self.published.insert(*manifest, index);
             }
+            What::SignerAdded { key, roles } => {
+                let known = |role: &String| ROLES.contains(&role.as_str());
+                if key.parse::<VerifierKey>().is_err()
+                    || roles.is_empty()
+                    || !roles.iter().all(known)
+                {
+                    found(format!(
+                        "event {index} adds a signer that is no key, or for no known role"
+                    ));
+                }
+            }
+            What::SignerRetired { key, .. } => {
+                if key.parse::<VerifierKey>().is_err() {
+                    found(format!("event {index} retires a signer that is no key"));
+                }
+            }
             _ => {}
         }
     }
@@ -156,6 +175,11 @@ impl Laws {
 
     pub(super) fn has_published(&self, hash: &FileHash) -> bool {
         self.published.contains_key(hash)
+    }
+
+    /// Epoch and number of the latest generation that an event has published.
+    pub(super) fn last_published(&self) -> (u64, u64) {
+        self.generation
     }
 
     pub(super) fn published(&self) -> impl Iterator<Item = &FileHash> {

@@ -116,6 +116,13 @@ pub fn audit(store: &Store, means: &Means<'_>) -> Result<Report, StoreError> {
     let is_whole = report.count == 0;
     match current(store, means.policy) {
         Ok(Some((manifest, _))) if is_whole => {
+            let (epoch, generation) = laws.last_published();
+            if (manifest.epoch, manifest.generation) < (epoch, generation) {
+                report.find(format!(
+                    "the current manifest is generation {}, and generation {generation} was published: a rollback",
+                    manifest.generation
+                ));
+            }
             tables::check(store, &manifest, &tiles, means, &mut report)?;
         }
         Ok(Some(_)) => report

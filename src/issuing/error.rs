@@ -60,7 +60,9 @@ pub enum IssuingError {
     #[error("a time after the year 2156, which the format cannot say")]
     Time,
     /// Actor, on-behalf-of, request id or ticket is too long.
-    #[error("a request id, ticket or name has more than 255 bytes or a control character")]
+    #[error(
+        "a request id, ticket or name is empty, has more than 255 bytes, or a control character"
+    )]
     Label,
     /// The operating system has none to give.
     #[error("the operating system has no randomness to give")]

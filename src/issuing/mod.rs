@@ -430,8 +430,9 @@ impl<'h> Registrar<'h> {
         for label in
             [&Some(origin.actor.clone()), &origin.on_behalf_of, &origin.request, &origin.ticket]
         {
+            let is_empty = label.as_deref() == Some("");
             let label = label.as_deref().unwrap_or_default();
-            if label.len() > LABEL_BYTES_MAX || label.chars().any(char::is_control) {
+            if is_empty || label.len() > LABEL_BYTES_MAX || label.chars().any(char::is_control) {
                 return Err(IssuingError::Label);
             }
         }

@@ -18,8 +18,10 @@ pub(crate) fn on(home: &Home, arguments: &[&str]) -> Ran {
 }
 
 fn on_with(home: &Home, arguments: &[&str], input: &[u8]) -> Ran {
-    let (command, rest) = arguments.split_first().unwrap();
-    run(&[&[*command, "--home", home.text()], rest].concat(), input)
+    // Before the first option: `signers rotate` is two words.
+    let at = arguments.iter().position(|word| word.starts_with("--")).unwrap_or(arguments.len());
+    let (command, options) = arguments.split_at(at);
+    run(&[command, &["--home", home.text()], options].concat(), input)
 }
 
 /// Issues one token; gives it and what else was said.

@@ -22,4 +22,5 @@ mod status;
 mod support;
 mod swap;
 mod systemd;
+mod tamper;
 mod tour;
