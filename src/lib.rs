@@ -39,6 +39,7 @@
 | [`table`] | the file: format, look-up, map, writer, sort, subjects | the above |
 | [`ledger`] | events, their tree, proofs, the index of tokens | `table`, `note` |
 | [`manifest`] | what a generation consists of | `note` |
+| [`revocations`] | what kills tokens when nothing else can be published | `manifest` |
 | [`store`] | the folder that travels: open, judge, publish | `manifest`, `table`, `policy` |
 | [`builder`] | ledger range or token list -> tables + manifest | `store` |
 | [`issuing`] | issue, revoke, rotate, import, erase | `builder`, `ledger` |
@@ -91,6 +92,8 @@ pub mod manifest;
 pub mod note;
 #[cfg(feature = "store")]
 pub mod policy;
+#[cfg(feature = "store")]
+pub mod revocations;
 #[cfg(feature = "store")]
 pub mod signers;
 #[cfg(feature = "store")]

@@ -95,6 +95,14 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The same with trust that ends at `at`, if it did not end before.
+    pub fn ending_at(mut self, at: TableTime) -> Standing {
+        if !self.revoked_at.is_some() || at < self.revoked_at {
+            self.revoked_at = at;
+        }
+        self
+    }
+
     /// Whether the token is revoked at `now`.
     pub fn is_revoked(&self, now: TableTime) -> bool {
         self.revoked || reached(self.revoked_at, now)

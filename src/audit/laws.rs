@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::ledger::{Event, Finding, What};
 use crate::manifest::FileHash;
+use crate::revocations::Revocations;
 use crate::signers::VerifierKey;
 use crate::token::{Digest, TokenId};
 
@@ -104,7 +105,6 @@ impl Laws {
                     found(format!("event {index} retires a signer that is no key"));
                 }
             }
-            _ => {}
         }
     }
 
@@ -167,6 +167,15 @@ impl Laws {
         let mut counts: Vec<_> = self.counts.iter().map(|(name, count)| (*name, *count)).collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// How many of these digests belong to tokens that no event has revoked by then.
+    pub(super) fn pending(&self, revocations: &Revocations) -> usize {
+        let is_pending = |known: &&Known| {
+            let at = revocations.get(&known.digest).and_then(|at| at.unix_s());
+            at.is_some() && known.doom.is_none()
+        };
+        self.tokens.values().filter(is_pending).count()
     }
 
     pub(super) fn tokens(&self) -> u64 {

@@ -20,7 +20,8 @@ use crate::ledger::{
 use crate::manifest::{FileHash, Manifest, hex, parse_hash};
 use crate::note::Note;
 use crate::policy::{Policy, Role};
-use crate::store::{Store, StoreError};
+use crate::revocations::{Revocations, RevocationsNote};
+use crate::store::{Store, StoreError, judge_revocations, read_note};
 
 use laws::Laws;
 
@@ -113,6 +114,7 @@ pub fn audit(store: &Store, means: &Means<'_>) -> Result<Report, StoreError> {
     report.events = laws.events();
     report.tokens = laws.tokens();
     check_manifests(store, means.policy, &laws, &mut tiles, &mut report);
+    check_revocations(store, means.policy, &laws, &mut report);
     let is_whole = report.count == 0;
     match current(store, means.policy) {
         Ok(Some((manifest, _))) if is_whole => {
@@ -190,6 +192,49 @@ fn check_kept(
         report.find(format!(
             "two histories: the first {} entries are not those that the kept checkpoint covers",
             before.size
+        ));
+    }
+}
+
+/// The revocations note: signed by its signer, with the list that it names; every earlier list
+/// that is kept is held by it; and what the ledger has not absorbed yet.
+fn check_revocations(store: &Store, policy: Option<&Policy>, laws: &Laws, report: &mut Report) {
+    let Ok(Some(bytes)) = read_note(&store.revocations_path()) else { return };
+    let parsed = match policy {
+        Some(policy) => judge_revocations(&bytes, policy).map(|(note, _)| note).ok(),
+        None => Note::parse(&bytes).ok().and_then(|note| {
+            let text = note.unverified_text();
+            let origin = text.lines().next()?.strip_suffix("/revocations")?;
+            RevocationsNote::parse(text, origin)
+        }),
+    };
+    let Some(note) = parsed else {
+        return report.find("the revocations note is refused".to_owned());
+    };
+    let read = |hash: &FileHash| {
+        let bytes = fs::read(store.tables().join(format!("{}.rev", hex(hash)))).ok()?;
+        Revocations::parse(&bytes).filter(|_| blake3::hash(&bytes).as_bytes() == hash)
+    };
+    let Some(list) = read(&note.hash) else {
+        return report.find("the list of the revocations note is missing, or damaged".to_owned());
+    };
+    let names = fs::read_dir(store.tables()).into_iter().flatten().flatten();
+    for name in names.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+        let Some(hash) = name.strip_suffix(".rev").and_then(parse_hash) else { continue };
+        if read(&hash).is_some_and(|earlier| list.forgets(&earlier).is_some()) && hash != note.hash
+        {
+            report.find(format!(
+                "revocations note {} forgets a token that {} revokes",
+                note.sequence,
+                short(&hash)
+            ));
+        }
+    }
+    let pending = laws.pending(&list);
+    if pending > 0 {
+        report.unchecked.push(format!(
+            "{pending} revocations of note {} are pending: the ledger has not absorbed them",
+            note.sequence
         ));
     }
 }

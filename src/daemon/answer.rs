@@ -15,6 +15,7 @@ use super::live::Serving;
 use super::status;
 use super::{Live, live};
 use crate::claims::{Grant, Mismatch};
+use crate::revocations::Revocations;
 use crate::store::{Generation, Located};
 use crate::table::Personal;
 use crate::time::TableTime;
@@ -268,6 +269,7 @@ impl Batch {
             _ => None,
         });
         let mut question = Question::default();
+        let revoked = serving.revoking.as_ref().map(|revoking| &revoking.list);
         generation.get_many(digests, |index, found| {
             while index >= question.end {
                 let (end, requirement, limited) =
@@ -278,7 +280,7 @@ impl Batch {
             let row = if malformed.next_if_eq(&index).is_some() {
                 Row::without_record(Verdict::Malformed)
             } else {
-                question.row(generation, found, now)
+                question.row(generation, revoked, found, now)
             };
             ranks.push(row.record.and(found).map(|found| found.rank));
             rows.push(row);
@@ -364,7 +366,13 @@ impl<'a> Question<'a> {
         Question { end, requirement: asks.then_some(requirement), limited, memo: [None; MEMO] }
     }
 
-    fn row(&mut self, generation: &Generation, found: Option<Located<'_>>, now: TableTime) -> Row {
+    fn row(
+        &mut self,
+        generation: &Generation,
+        revoked: Option<&Revocations>,
+        found: Option<Located<'_>>,
+        now: TableTime,
+    ) -> Row {
         let Some(Located { layer: table, record, .. }) = found else {
             return Row::without_record(Verdict::Unknown);
         };
@@ -372,7 +380,11 @@ impl<'a> Question<'a> {
         if self.limited.is_some() && !self.admission(generation, table, grant).askable {
             return Row::without_record(Verdict::CallerNotAllowed);
         }
-        let verdict = judge(&record.standing(), now, || match self.requirement {
+        let mut standing = record.standing();
+        if let Some(at) = revoked.and_then(|list| list.get(&record.digest)) {
+            standing = standing.ending_at(at);
+        }
+        let verdict = judge(&standing, now, || match self.requirement {
             Some(_) => self.admission(generation, table, grant).admits,
             None => Ok(()),
         });

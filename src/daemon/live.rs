@@ -7,14 +7,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::policy::Stale;
-use crate::store::{Generation, Judged};
+use crate::store::{Generation, Judged, Revoking};
 use crate::time::TableTime;
 use crate::token::Domain;
 use crate::verdict::Verdict;
 use crate::wire::VerdictsHead;
 
 /// What answers come from. Never changed; a change is another one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Serving {
     /// How this deployment hashes. Known from the policy alone, but for foreign tokens.
     pub domain: Domain,
@@ -22,6 +22,10 @@ pub struct Serving {
     pub judged: Option<Judged>,
     /// Its tables; `None` when they may not be answered from.
     pub generation: Option<Arc<Generation>>,
+    /// What is revoked beside that, if a note says so.
+    pub revoking: Option<Arc<Revoking>>,
+    /// The highest sequence of a note that was served. What lapses does not go back.
+    pub sequence: u64,
     /// What the policy says of a manifest that has expired.
     pub stale: Stale,
     /// Why there is no generation, for people.
@@ -47,7 +51,7 @@ impl Serving {
                 && self.stale == Stale::ServeFlagged,
             epoch: manifest.epoch,
             generation: manifest.generation,
-            revocations: manifest.revocations,
+            revocations: self.sequence,
             age_s: u64::try_from(age_s).unwrap_or(0),
         }
     }

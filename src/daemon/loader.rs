@@ -23,7 +23,8 @@ use super::live::{Live, Serving};
 use super::watch::{Trigger, Watch};
 use super::{Config, SharedLive, log, systemd};
 use crate::manifest::hex;
-use crate::policy::{Policy, Stale};
+use crate::policy::{Policy, Role, Stale};
+use crate::signers::VerifierKey;
 use crate::store::{
     Generation, Judged, Layer, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
     judge_again, load_policy, now_unix_s,
@@ -67,6 +68,8 @@ impl Loader {
             domain: policy.domain.clone(),
             judged: None,
             generation: None,
+            revoking: None,
+            sequence: 0,
             stale: policy.stale,
             unavailable: Some("nothing was loaded yet".to_owned()),
         }));
@@ -81,6 +84,7 @@ impl Loader {
             trigger,
             config,
         };
+        let _ = loader.load_revocations();
         loader.restore();
         loader.reconsider();
         Ok(loader)
@@ -145,7 +149,7 @@ impl Loader {
     fn restore(&mut self) {
         let Ok(marks) = Marks::load(&self.config.state) else { return };
         let now = now_unix_s();
-        let trusted: Vec<_> = self.policy.trusted(crate::policy::Role::Build, now).collect();
+        let trusted: Vec<_> = self.policy.trusted(Role::Build, now).collect();
         let Some(mark) = marks.highest(trusted.into_iter()) else { return };
         let Ok(Some(note)) = self.store.read_manifest_of(&mark.hash) else { return };
         if let Err(err) = self.load(note) {
@@ -156,6 +160,8 @@ impl Loader {
     fn reconsider(&mut self) {
         self.yield_to_writer();
         let policy = self.reread_policy();
+        // First, and on its own: a revocation waits for no manifest.
+        let revoked = self.load_revocations();
         let loaded = match self.store.read_manifest() {
             Ok(Some(note)) => self.load(note),
             Ok(None) => Err(StoreError::NoManifest { path: self.store.root().to_owned() }.into()),
@@ -169,7 +175,7 @@ impl Loader {
                 self.live.refused.store(Some(Arc::new(said)));
             }
         };
-        match (loaded, policy) {
+        match (loaded.and(revoked), policy) {
             (Err(err), _) => report(chain(&err), |error| {
                 let message_id = log::NOT_ACCEPTED;
                 tracing::error!(message_id, error, "manifest not accepted; what is served stays");
@@ -215,6 +221,54 @@ impl Loader {
                 self.swap(serving.domain.clone(), judged.clone(), None, Some(reason));
             }
         }
+    }
+
+    /// Applies the revocations note, if it is another one and may be applied.
+    fn load_revocations(&mut self) -> Result<(), LoadError> {
+        let serving = Arc::clone(&self.live.serving());
+        let served = serving.revoking.as_ref();
+        let trusted = |key: &VerifierKey| {
+            self.policy.trusted(Role::Revoke, now_unix_s()).any(|trusted| trusted == key)
+        };
+        // Withdrawing a stolen signer lets lapse what the ledger has not absorbed.
+        if served.is_some_and(|served| !served.signers.iter().any(trusted)) {
+            tracing::warn!("the signer of the revocations note is not trusted any more: it lapses");
+            self.swap_with(|serving| serving.revoking = None);
+        }
+        let marks = Marks::load(&self.config.state)?;
+        let Some(revoking) = self.store.read_revocations(&self.policy, &marks)? else {
+            return match served {
+                Some(served) => Err(LoadError::RevocationsGone { sequence: served.note.sequence }),
+                None => Ok(()),
+            };
+        };
+        if let Some(served) = served {
+            if served.hash == revoking.hash {
+                return Ok(());
+            }
+            let (found, mark) = (revoking.note.sequence, served.note.sequence);
+            if found <= mark {
+                return Err(Refusal::Rollback { found, mark }.into());
+            }
+            if revoking.list.forgets(&served.list).is_some() {
+                return Err(LoadError::RevocationsForget { sequence: found });
+            }
+        }
+        Marks::record(&self.config.state, &revoking.marks())?;
+        let (sequence, records) = (revoking.note.sequence, revoking.list.len());
+        tracing::info!(sequence, records, "revocations note applied");
+        self.swap_with(|serving| {
+            serving.sequence = serving.sequence.max(sequence);
+            serving.revoking = Some(Arc::new(revoking));
+        });
+        Ok(())
+    }
+
+    /// Serves the same with a change that no table is concerned by.
+    fn swap_with(&self, change: impl FnOnce(&mut Serving)) {
+        let mut serving = Serving::clone(&self.live.serving());
+        change(&mut serving);
+        self.live.swap(serving);
     }
 
     fn reread_policy(&mut self) -> Result<(), LoadError> {
@@ -278,6 +332,10 @@ impl Loader {
 
     fn judge(&self, note: &[u8], marks: &Marks) -> Result<Judged, Refusal> {
         let judged = judge(note, &self.policy, marks, now_unix_s())?;
+        let (least, found) = (judged.manifest.revocations, self.live.serving().sequence);
+        if found < least {
+            return Err(Refusal::WithoutRevocations { least, found });
+        }
         // The marks may have been removed while we run; what is served is a mark as well.
         if let Some(served) = &self.live.serving().judged {
             let (was, is) = (&served.manifest, &judged.manifest);
@@ -350,7 +408,17 @@ impl Loader {
     ) {
         let judged = Some(judged);
         let stale = self.policy.stale;
-        let old = self.live.swap(Serving { domain, judged, generation, stale, unavailable });
+        let serving = Arc::clone(&self.live.serving());
+        let (revoking, sequence) = (serving.revoking.clone(), serving.sequence);
+        let old = self.live.swap(Serving {
+            domain,
+            judged,
+            generation,
+            revoking,
+            sequence,
+            stale,
+            unavailable,
+        });
         if let Some(generation) = &old.generation {
             // Unmapping gigabytes takes milliseconds, which no worker has.
             let served = Arc::clone(&self.live.serving());
@@ -446,6 +514,20 @@ pub enum LoadError {
     #[error("generation refused: {} {} a law against what is served{}",
         .0.violations, if .0.violations == 1 { "token breaks" } else { "tokens break" }, named(.0))]
     Succession(Succession),
+    /// The note that is served is not in the store any more.
+    #[error("revocations note {sequence} is served, and gone from the store: put it back")]
+    RevocationsGone {
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// A note holds less than the one that is served.
+    #[error(
+        "revocations note {sequence} forgets a token that the one before it revokes: it is not applied"
+    )]
+    RevocationsForget {
+        /// Its sequence.
+        sequence: u64,
+    },
     /// SIGIO cannot be handled.
     #[error("cannot handle SIGIO")]
     Signal(#[source] std::io::Error),

@@ -54,6 +54,7 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         status["epoch"] = manifest.epoch.into();
         status["generation"] = manifest.generation.into();
         status["manifest"] = hex(&judged.hash).into();
+        status["revocations"] = serving.sequence.into();
         status["issued"] = to_rfc3339(manifest.issued).into();
         status["expires"] = to_rfc3339(manifest.expires).into();
         status["records"] = manifest.records().into();

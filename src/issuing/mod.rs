@@ -22,6 +22,7 @@ use crate::ledger::{
 };
 use crate::manifest::{FileHash, Manifest};
 use crate::note::Note;
+use crate::revocations::Revocations;
 use crate::store::{Home, Published, now_unix_s};
 use crate::table::format::Reason;
 use crate::time::TableTime;
@@ -201,6 +202,22 @@ impl<'h> Registrar<'h> {
         origin: &Origin,
     ) -> Result<Revoked, IssuingError> {
         self.end_trust(id, at, reason, None, origin)
+    }
+
+    /// Stages what the revocations note says and no event does yet. Says how many.
+    pub fn absorb(&mut self, list: &Revocations) -> Result<usize, IssuingError> {
+        let mut absorbed = 0;
+        let origin = Origin { actor: actor(), ..Origin::default() };
+        for revocation in list.iter() {
+            let Some(event) = self.index.get(&Key::digest(&revocation.digest)) else { continue };
+            let Some(id) = self.event(event)?.token() else { continue };
+            let at = revocation.at.unix_s().unwrap_or(0);
+            // The earliest of all times means at once, whatever a clock says.
+            let at = if revocation.at.0 == 1 { self.now } else { at };
+            let revoked = self.revoke(&id, at, revocation.reason, &origin)?;
+            absorbed += usize::from(revoked == Revoked::Staged);
+        }
+        Ok(absorbed)
     }
 
     /// Stages a new token with the claims of `id`, and that trust in `id` ends `overlap_s` seconds

@@ -53,7 +53,7 @@ impl Home {
         let signers = root.join("signers");
         let failed = |source| StoreError::Signer { path: signers.clone(), source };
         let mut trusted = Vec::new();
-        for role in [Role::Build, Role::Ledger] {
+        for role in [Role::Build, Role::Ledger, Role::Revoke] {
             let signer = Signer::generate(&format!("{origin}/{role}")).map_err(failed)?;
             let name = format!("{role}.key");
             durable::write(&signers, &name, signer.to_file().as_bytes(), 0o600)?;

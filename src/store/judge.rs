@@ -144,6 +144,19 @@ pub enum Refusal {
     /// Not a note, forged, or signed by nobody who is trusted.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// The signed text is not a revocations note.
+    #[error("not a revocations note of this deployment")]
+    NotRevocations,
+    /// The manifest asks for a later revocations note than this host has.
+    #[error(
+        "it asks for revocations note {least} or a later one, and this host has {found}: fetch `revocations` as well"
+    )]
+    WithoutRevocations {
+        /// The least sequence.
+        least: u64,
+        /// The one that is here; 0 for none.
+        found: u64,
+    },
     /// The signed text is not a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),

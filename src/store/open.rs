@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// Opens a file that is to be mapped, if nobody else can cut or overwrite it.
-    fn open_file(&self, path: &Path) -> Result<File, StoreError> {
+    pub(super) fn open_file(&self, path: &Path) -> Result<File, StoreError> {
         let io = |source| StoreError::Io { action: "open", path: path.to_owned(), source };
         let refused = |fault| StoreError::File { path: path.to_owned(), fault };
         let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;

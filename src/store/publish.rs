@@ -138,7 +138,8 @@ impl Home {
         if found != expected && !(elsewhere && found.is_none()) {
             return Err(StoreError::LostRace);
         }
-        let manifest = next_manifest(self.policy(), previous, &next);
+        let revocations = self.revocations()?.map_or(0, |revoking| revoking.note.sequence);
+        let manifest = next_manifest(self.policy(), previous, &next, revocations);
         let signers: Vec<_> = signers.iter().collect();
         let note = note::sign(&manifest.to_text(), &signers);
         // As every host will judge it: what they would refuse is not published.
@@ -161,7 +162,12 @@ impl Home {
     }
 }
 
-fn next_manifest(policy: &Policy, previous: Option<&Previous>, next: &Next) -> Manifest {
+fn next_manifest(
+    policy: &Policy,
+    previous: Option<&Previous>,
+    next: &Next,
+    revocations: u64,
+) -> Manifest {
     let before = previous.map(|previous| &previous.judged.manifest);
     // Times never decrease, even where this host's clock does.
     let issued = now_unix_s().max(before.map_or(0, |before| before.issued));
@@ -175,7 +181,7 @@ fn next_manifest(policy: &Policy, previous: Option<&Previous>, next: &Next) -> M
         expires: issued + policy.lifetime_s_max,
         ledger: next.ledger,
         previous: previous.map(|previous| previous.judged.hash),
-        revocations: 0,
+        revocations: revocations.max(before.map_or(0, |before| before.revocations)),
     }
 }
 

@@ -16,6 +16,7 @@ mod install;
 mod laws;
 mod ledger;
 mod list;
+mod note;
 mod operator;
 mod restart;
 mod status;

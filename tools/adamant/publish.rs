@@ -6,6 +6,7 @@ use adamant::builder;
 use adamant::store::Home;
 use serde_json::json;
 
+use crate::ledger;
 use crate::output::thousands;
 use crate::{exit, output};
 
@@ -19,12 +20,25 @@ pub(crate) struct Arguments {
     renew: bool,
 }
 
+/// What the revocations note says becomes events.
+fn absorb(home: &Home) -> anyhow::Result<()> {
+    let Some(revoking) = home.revocations()? else { return Ok(()) };
+    let mut registrar = ledger::open(home)?;
+    let absorbed = registrar.absorb(&revoking.list)?;
+    if absorbed > 0 {
+        registrar.commit()?;
+        eprintln!("adamant: {absorbed} revocations of note {} absorbed", revoking.note.sequence);
+    }
+    Ok(())
+}
+
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let home = Home::open(&arguments.home)?;
     let before = home.current()?.map(|previous| previous.judged.hash);
     let counter = output::counter("tokens");
     let mut published = None;
     if home.has_ledger() {
+        absorb(&home)?;
         let made = builder::publish(&home, &mut |records| counter.set_position(records))?;
         published = Some(made);
     }

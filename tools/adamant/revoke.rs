@@ -1,8 +1,14 @@
 //! `adamant revoke`: trust in tokens ends, now or at a time.
 
+use std::collections::HashSet;
+
 use adamant::issuing::Revoked;
-use adamant::store::Home;
+use adamant::policy::Role;
+use adamant::revocations::Revocation;
+use adamant::store::{Home, StoreError};
 use adamant::table::format::Reason;
+use adamant::time::TableTime;
+use adamant::token::TokenId;
 use serde_json::json;
 
 use crate::issue::parse_time;
@@ -31,6 +37,45 @@ pub(crate) struct Arguments {
     expect: Option<usize>,
 }
 
+/// The revocations note: for a home that cannot sign manifests, or has no ledger.
+fn by_note(
+    home: &Home,
+    ids: &[TokenId],
+    at: Option<i64>,
+    reason: Reason,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let previous =
+        home.current()?.ok_or_else(|| exit::Data("nothing was published yet".to_owned()))?;
+    let generation = previous.store.open(&previous.judged)?;
+    // The earliest time there is means at once, whatever a clock says.
+    let at = match at {
+        None => TableTime(1),
+        Some(at) => TableTime::end(at).ok_or_else(|| exit::Usage("--at: after 2156".to_owned()))?,
+    };
+    let wanted: HashSet<[u8; 11]> = ids.iter().map(TokenId::bytes).collect();
+    let records = generation.layers().iter().flat_map(|layer| layer.table.records());
+    let found = records.filter(|record| wanted.contains(&record.id));
+    let list: Vec<Revocation> =
+        found.map(|record| Revocation { digest: record.digest, at, reason }).collect();
+    let known: HashSet<_> = list.iter().map(|revocation| revocation.digest).collect();
+    if known.len() < wanted.len() {
+        let why = format!(
+            "{} of {} ids are in the current generation; nothing revoked",
+            known.len(),
+            wanted.len()
+        );
+        return Err(exit::Data(why).into());
+    }
+    let sequence = home.revoke_by_note(list)?;
+    if json {
+        output::json(&json!({ "revoked": wanted.len(), "sequence": sequence }))?;
+    } else {
+        println!("{} revoked, revocations note {sequence}", thousands(wanted.len() as u64));
+    }
+    Ok(exit::OK)
+}
+
 pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let ids = read_ids(&arguments.ids)?;
     let is_expected = arguments.expect.is_none_or(|expected| expected == ids.len());
@@ -40,6 +85,9 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     }
     let at = arguments.at.as_deref().map(|text| parse_time("--at", text)).transpose()?;
     let home = Home::open(&arguments.common.home)?;
+    if matches!(home.signers(Role::Build), Err(StoreError::NoSigner { .. })) || !home.has_ledger() {
+        return by_note(&home, &ids, at, arguments.reason, json);
+    }
     let mut registrar = ledger::open(&home)?;
     arguments.common.check_repeated(&registrar)?;
     let origin = arguments.common.origin();
