@@ -28,6 +28,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::manifest::{FileHash, hex, parse_hash};
+use crate::table::Filter;
 use crate::table::format::Reason;
 use crate::time::TableTime;
 use crate::token::Digest;
@@ -115,8 +116,7 @@ const _: () = assert!(size_of::<Header>() == 32 && size_of::<Row>() == 40);
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
     rows: Vec<Row>,
-    /// A bit for each digest that the list may hold.
-    filter: Vec<u64>,
+    filter: Option<Filter>,
 }
 
 impl Revocations {
@@ -177,8 +177,7 @@ impl Revocations {
 
     /// When trust in a token ends, if the list says so.
     pub fn get(&self, digest: &Digest) -> Option<TableTime> {
-        let (word, bit) = place(digest, self.filter.len())?;
-        if self.filter[word] >> bit & 1 == 0 {
+        if !self.filter.as_ref()?.may_hold(digest) {
             return None;
         }
         let at = self.rows.binary_search_by(|row| row.digest.cmp(digest)).ok()?;
@@ -201,22 +200,10 @@ impl Revocations {
     }
 
     fn with(rows: Vec<Row>) -> Revocations {
-        let words = (rows.len() * 8).next_power_of_two().max(64) / 64;
-        let mut filter = vec![0_u64; if rows.is_empty() { 0 } else { words }];
-        for row in &rows {
-            if let Some((word, bit)) = place(&row.digest, filter.len()) {
-                filter[word] |= 1 << bit;
-            }
-        }
+        let filter = Filter::of(rows.len(), rows.iter().map(|row| &row.digest));
+        let filter = (!rows.is_empty()).then_some(filter);
         Revocations { rows, filter }
     }
-}
-
-/// Where the bit of a digest is, in a filter of so many words, a power of two; `None` for no words.
-fn place(digest: &Digest, words: usize) -> Option<(usize, u32)> {
-    let bits = u32::from_le_bytes([digest[20], digest[21], digest[22], digest[23]]);
-    let word = (bits >> 6) as usize & words.checked_sub(1)?;
-    Some((word, bits & 63))
 }
 
 #[cfg(test)]

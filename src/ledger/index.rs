@@ -188,7 +188,7 @@ impl Sorted {
         let rows = self.rows();
         let count = rows.len() as u128;
         let head = u64::from_be_bytes(*key.0.first_chunk().expect("8 of 16 bytes"));
-        let place = |head: u64| u128::from(head) * count >> 64;
+        let place = |head: u64| (u128::from(head) * count) >> 64;
         let mut guess = usize::try_from(place(head)).expect("a row");
         if rows.is_empty() {
             return None;

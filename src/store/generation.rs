@@ -13,7 +13,7 @@ use super::Protection;
 use super::lease::Lease;
 use crate::manifest::{FileHash, Manifest, TableLine};
 use crate::table::format::Record;
-use crate::table::{Entry, Personal, Subjects, Table};
+use crate::table::{Entry, Filter, Found, Personal, Subjects, Table};
 use crate::token::{Digest, ForeignAlgorithm};
 
 /// A table and who its tokens are for. Shared by the generations that name it.
@@ -87,7 +87,7 @@ pub struct Located<'a> {
 
 impl Generation {
     pub(super) fn new(manifest: Manifest, hash: FileHash, layers: Vec<Arc<Layer>>) -> Generation {
-        let filter = (layers.len() > 1).then(|| Filter::of(&layers[1..]));
+        let filter = (layers.len() > 1).then(|| filter_of(&layers[1..]));
         Generation { manifest, hash, layers, filter }
     }
 
@@ -122,16 +122,20 @@ impl Generation {
         digests: &[Digest],
         mut each: impl FnMut(usize, Option<Located<'a>>),
     ) {
-        self.layers[0].table.get_many(digests, |index, found| {
-            let above = match &self.filter {
-                Some(filter) if filter.may_hold(&digests[index]) => {
-                    find_from_top(&self.layers, 1, &digests[index])
-                }
-                _ => None,
+        let base = &self.layers[0].table;
+        let located =
+            |found: Found<'a>| Located { layer: 0, record: found.record, rank: found.rank };
+        let Some(filter) = &self.filter else {
+            base.get_many(digests, |index, found| each(index, found.map(located)));
+            return;
+        };
+        base.get_many(digests, |index, found| {
+            let digest = &digests[index];
+            let above = match filter.may_hold(digest) {
+                true => find_from_top(&self.layers, 1, digest),
+                false => None,
             };
-            let base =
-                || found.map(|found| Located { layer: 0, record: found.record, rank: found.rank });
-            each(index, above.or_else(base));
+            each(index, above.or_else(|| found.map(located)));
         });
     }
 
@@ -164,6 +168,12 @@ impl Generation {
     }
 }
 
+fn filter_of(overlays: &[Arc<Layer>]) -> Filter {
+    let records = overlays.iter().flat_map(|layer| layer.table.records());
+    let count = overlays.iter().map(|layer| layer.table.records().len()).sum();
+    Filter::of(count, records.map(|record| &record.digest))
+}
+
 /// The topmost of the tables from `lowest` on that knows a digest.
 pub(super) fn find_from_top<'a>(
     layers: &'a [Arc<Layer>],
@@ -175,37 +185,6 @@ pub(super) fn find_from_top<'a>(
         let layer = u8::try_from(number).expect("at most three tables");
         Some(Located { layer, record: found.record, rank: found.rank })
     })
-}
-
-/// Which digests the overlays may hold: a bit each, eight bits a record and more.
-#[derive(Debug)]
-struct Filter {
-    bits: Vec<u64>,
-    mask: u32,
-}
-
-impl Filter {
-    fn of(overlays: &[Arc<Layer>]) -> Filter {
-        let records: usize = overlays.iter().map(|layer| layer.table.records().len()).sum();
-        let bits = (records * 8).next_power_of_two().max(512);
-        let mask = u32::try_from(bits - 1).unwrap_or(u32::MAX);
-        let mut filter = Filter { bits: vec![0; bits / 64], mask };
-        for record in overlays.iter().flat_map(|layer| layer.table.records()) {
-            let bit = filter.bit_of(&record.digest);
-            filter.bits[bit as usize / 64] |= 1 << (bit % 64);
-        }
-        filter
-    }
-
-    fn may_hold(&self, digest: &Digest) -> bool {
-        let bit = self.bit_of(digest);
-        self.bits[bit as usize / 64] >> (bit % 64) & 1 != 0
-    }
-
-    /// Bytes that place no record in a directory, so that neighbours there are none here.
-    fn bit_of(&self, digest: &Digest) -> u32 {
-        u32::from_le_bytes([digest[16], digest[17], digest[18], digest[19]]) & self.mask
-    }
 }
 
 /// The records of several tables in the order of their digests, the topmost of each.

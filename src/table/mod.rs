@@ -11,6 +11,7 @@
 mod directory;
 mod entry;
 mod error;
+mod filter;
 pub mod format;
 mod lookup;
 mod map;
@@ -32,6 +33,7 @@ use crate::token::{Domain, DomainKey, ForeignAlgorithm, Prefix};
 
 pub use entry::{Entry, Personal};
 pub use error::TableError;
+pub use filter::Filter;
 pub use lookup::Found;
 pub use map::{Load, Map};
 pub use sort::Sorter;

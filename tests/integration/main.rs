@@ -16,6 +16,7 @@ mod install;
 mod laws;
 mod ledger;
 mod list;
+mod model;
 mod note;
 mod operator;
 mod restart;

@@ -4,6 +4,7 @@
 //! about each token, and one that is wrong or missing fails the demo.
 
 mod clients;
+mod life;
 mod process;
 
 use std::fs;
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let began = Instant::now();
+    println!("One token's life, in a ledger");
+    life::tell(folder.path())?;
+    println!("\nA release pipeline: a token list, a hundred thousand tokens, a swap under load");
     let story = Story::begin(folder.path(), arguments.count)?;
     let daemon = Daemon::start(&story.home, &story.socket)?;
     story.answers()?;

@@ -11,6 +11,7 @@ mod machine;
 mod prefetch;
 mod report;
 mod socket;
+mod stack;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,10 @@ enum Command {
     Socket,
     /// From `adamant issue` to the first valid, from `adamant revoke` to the first revoked
     Life,
+    /// Instructions of a look-up: one table, two overlays, a revocations note (valgrind)
+    Stack,
+    #[command(hide = true)]
+    StackOnce { way: String, lookups: usize, home: PathBuf },
     /// All of them
     All,
 }
@@ -82,6 +87,8 @@ fn main() -> anyhow::Result<()> {
         Command::Floors => floors::run(&settings, &mut report)?,
         Command::Index => index::run(&settings, &mut report)?,
         Command::Socket => socket::run(&settings, &mut report)?,
+        Command::Stack => stack::run(&settings, &mut report)?,
+        Command::StackOnce { way, lookups, home } => stack::once(&way, lookups, &home)?,
         Command::Life => life::run(&settings, &mut report)?,
         Command::All => {
             floors::run(&settings, &mut report)?;
