@@ -20,7 +20,9 @@ fn the_tour_runs_word_for_word() {
     symlink(programs, folder.path().join("target/release")).unwrap();
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
     symlink(tools, folder.path().join("tools")).unwrap();
-    let mut script = "set -euo pipefail\n".to_owned();
+    // Whatever a failure leaves running would hold our pipe open.
+    let mut script =
+        "set -euo pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n".to_owned();
     for (commands, _) in &blocks {
         script.push_str(&format!("{commands}\necho '{BLOCK_END}'\n"));
     }
