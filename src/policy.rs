@@ -34,6 +34,8 @@ pub struct Policy {
     pub stale: Stale,
     /// The longest time from a manifest's `issued` to its `expires`, in seconds.
     pub lifetime_s_max: i64,
+    /// How many witnesses must have cosigned a checkpoint before an audit calls it clean.
+    pub witnesses_min: u32,
     /// The trusted signers.
     pub signers: Vec<TrustedSigner>,
 }
@@ -112,6 +114,7 @@ impl Policy {
             epoch: file.epoch,
             generation_floor: file.generation_floor,
             stale: file.stale,
+            witnesses_min: file.witnesses_min,
             lifetime_s_max: i64::from(file.manifest_lifetime_days_max) * 86_400,
             signers: file.signer.into_iter().map(TrustedSigner::of).collect::<Result<_, _>>()?,
         })
@@ -126,6 +129,7 @@ impl Policy {
             epoch: self.epoch,
             generation_floor: self.generation_floor,
             stale: self.stale,
+            witnesses_min: self.witnesses_min,
             manifest_lifetime_days_max: u32::try_from(self.lifetime_s_max / 86_400)
                 .expect("made from days"),
             signer: self.signers.iter().map(SignerFile::of).collect(),
@@ -162,12 +166,17 @@ impl TrustedSigner {
                 None => Err(PolicyError::Field { name, rule: "an RFC 3339 time with its offset" }),
             },
         };
-        let key = file.key.parse();
+        let key: VerifierKey = file.key.parse().map_err(|_| PolicyError::Field {
+            name: "signer.key",
+            rule: "a verifier key, name+id+base64",
+        })?;
+        // They sign different things with it, so neither can stand for the other.
+        if file.roles.iter().any(|role| (*role == Role::Witness) != key.is_witness()) {
+            let rule = "a witness has a key of type 4 (cosignature), all other roles one of type 1";
+            return Err(PolicyError::Field { name: "signer.roles", rule });
+        }
         Ok(TrustedSigner {
-            key: key.map_err(|_| PolicyError::Field {
-                name: "signer.key",
-                rule: "a verifier key, name+id+base64",
-            })?,
+            key,
             roles: file.roles,
             valid_from: time("signer.valid_from", file.valid_from)?,
             valid_until: time("signer.valid_until", file.valid_until)?,
@@ -188,6 +197,8 @@ struct File {
     stale: Stale,
     #[serde(default = "lifetime_default")]
     manifest_lifetime_days_max: u32,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    witnesses_min: u32,
     #[serde(default)]
     signer: Vec<SignerFile>,
 }
@@ -216,6 +227,10 @@ impl SignerFile {
 
 fn stale_default() -> Stale {
     Stale::Refuse
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 fn lifetime_default() -> u32 {
@@ -257,6 +272,7 @@ mod tests {
             epoch: 1,
             generation_floor: 3,
             stale: Stale::ServeFlagged,
+            witnesses_min: 0,
             lifetime_s_max: 2 * 86_400,
             signers: vec![TrustedSigner {
                 key,

@@ -3,7 +3,9 @@
 //! - verifier key, public: `<name>+<key id, 8 hex digits>+<base64(0x01 || 32-byte public key)>`
 //! - signer, private: `PRIVATE+KEY+<name>+<key id>+<base64(0x01 || 32-byte seed)>`
 //!
-//! The key id is the first four bytes of SHA-256(name || 0x0A || 0x01 || public key). A file with
+//! The key id is the first four bytes of SHA-256(name || 0x0A || 0x01 || public key). The key of a
+//! witness has 0x04 in the place of 0x01: what it signs is not the text alone, but when it saw it
+//! (C2SP `tlog-cosignature`). A file with
 //! a private key that its group or others can read is refused: whoever signs manifests with it
 //! decides which tokens are valid.
 
@@ -22,25 +24,28 @@ use zeroize::Zeroizing;
 
 /// Ed25519 in the notes' numbering of algorithms.
 const ED25519: u8 = 1;
+/// A witness's timestamped Ed25519.
+const COSIGNATURE: u8 = 4;
 const PRIVATE_BEGINS: &str = "PRIVATE+KEY+";
 
 /// A public key, by which signatures are checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifierKey {
     name: String,
+    algorithm: u8,
     id: [u8; 4],
     key: VerifyingKey,
 }
 
 impl VerifierKey {
-    fn new(name: &str, key: VerifyingKey) -> VerifierKey {
+    fn new(name: &str, algorithm: u8, key: VerifyingKey) -> VerifierKey {
         let hash = Sha256::new()
             .chain_update(name.as_bytes())
-            .chain_update([b'\n', ED25519])
+            .chain_update([b'\n', algorithm])
             .chain_update(key.as_bytes())
             .finalize();
         let id = std::array::from_fn(|i| hash[i]);
-        VerifierKey { name: name.to_owned(), id, key }
+        VerifierKey { name: name.to_owned(), algorithm, id, key }
     }
 
     /// Whose key it is.
@@ -53,9 +58,24 @@ impl VerifierKey {
         self.id
     }
 
-    /// Whether `signature` is this key's over `message`. Strict, as RFC 8032 allows and ZIP 215
-    /// does not: one message, one set of bytes that verify.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether it is a witness's.
+    pub fn is_witness(&self) -> bool {
+        self.algorithm == COSIGNATURE
+    }
+
+    /// Whether `signature` is this key's over the text of a note. Strict, as RFC 8032 allows and
+    /// ZIP 215 does not: one message, one set of bytes that verify.
+    pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
+        if !self.is_witness() {
+            return self.verifies_message(text, signature);
+        }
+        let Some((time, signature)) = signature.split_first_chunk() else { return false };
+        let time = u64::from_be_bytes(*time);
+        let cosigned = [format!("cosignature/v1\ntime {time}\n").as_bytes(), text].concat();
+        self.verifies_message(&cosigned, signature)
+    }
+
+    fn verifies_message(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature)
             .is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
     }
@@ -65,9 +85,9 @@ impl FromStr for VerifierKey {
     type Err = SignerError;
 
     fn from_str(text: &str) -> Result<VerifierKey, SignerError> {
-        let (name, id, key) = split_key(text)?;
+        let (name, id, algorithm, key) = split_key(text)?;
         let key = VerifyingKey::from_bytes(&key).map_err(|_| SignerError::NotAKey)?;
-        let key = VerifierKey::new(name, key);
+        let key = VerifierKey::new(name, algorithm, key);
         if hex_id(key.id) != id {
             return Err(SignerError::KeyId { name: name.to_owned() });
         }
@@ -77,7 +97,7 @@ impl FromStr for VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&join_key(&self.name, self.id, self.key.as_bytes()))
+        f.write_str(&join_key(&self.name, self.id, self.algorithm, self.key.as_bytes()))
     }
 }
 
@@ -113,7 +133,10 @@ impl Signer {
         let text = Zeroizing::new(fs::read_to_string(path)?);
         let text = text.trim_end_matches('\n');
         let rest = text.strip_prefix(PRIVATE_BEGINS).ok_or(SignerError::NotAKey)?;
-        let (name, id, seed) = split_key(rest)?;
+        let (name, id, algorithm, seed) = split_key(rest)?;
+        if algorithm != ED25519 {
+            return Err(SignerError::NotAKey);
+        }
         let signer =
             Signer { name: name.to_owned(), key: SigningKey::from_bytes(&Zeroizing::new(seed)) };
         if hex_id(signer.verifier_key().id) != id {
@@ -125,13 +148,13 @@ impl Signer {
     /// What [`Signer::load`] reads.
     pub fn to_file(&self) -> Zeroizing<String> {
         let id = self.verifier_key().id;
-        let key = Zeroizing::new(join_key(&self.name, id, &self.key.to_bytes()));
+        let key = Zeroizing::new(join_key(&self.name, id, ED25519, &self.key.to_bytes()));
         Zeroizing::new(format!("{PRIVATE_BEGINS}{}\n", *key))
     }
 
     /// The public half.
     pub fn verifier_key(&self) -> VerifierKey {
-        VerifierKey::new(&self.name, self.key.verifying_key())
+        VerifierKey::new(&self.name, ED25519, self.key.verifying_key())
     }
 
     /// Ed25519 over `message` (RFC 8032).
@@ -151,7 +174,7 @@ pub fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|char: char| char.is_whitespace() || char == '+')
 }
 
-fn split_key(text: &str) -> Result<(&str, &str, [u8; 32]), SignerError> {
+fn split_key(text: &str) -> Result<(&str, &str, u8, [u8; 32]), SignerError> {
     let mut fields = text.splitn(3, '+');
     let (Some(name), Some(id), Some(encoded)) = (fields.next(), fields.next(), fields.next())
     else {
@@ -162,13 +185,15 @@ fn split_key(text: &str) -> Result<(&str, &str, [u8; 32]), SignerError> {
     }
     let bytes = Zeroizing::new(BASE64.decode(encoded).map_err(|_| SignerError::NotAKey)?);
     match bytes.split_first() {
-        Some((&ED25519, key)) => Ok((name, id, key.try_into().map_err(|_| SignerError::NotAKey)?)),
+        Some((&algorithm @ (ED25519 | COSIGNATURE), key)) => {
+            Ok((name, id, algorithm, key.try_into().map_err(|_| SignerError::NotAKey)?))
+        }
         _ => Err(SignerError::NotAKey),
     }
 }
 
-fn join_key(name: &str, id: [u8; 4], key: &[u8; 32]) -> String {
-    let mut bytes = Zeroizing::new(vec![ED25519]);
+fn join_key(name: &str, id: [u8; 4], algorithm: u8, key: &[u8; 32]) -> String {
+    let mut bytes = Zeroizing::new(vec![algorithm]);
     bytes.extend_from_slice(key);
     format!("{name}+{}+{}", hex_id(id), BASE64.encode(&*bytes))
 }
@@ -236,6 +261,27 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let refused = Signer::load(&path).unwrap_err();
         assert!(refused.to_string().contains("mode 0640"), "{refused}");
+    }
+
+    /// As the specification says, byte for byte: type 4, a time of eight bytes, and a signature over
+    /// header, time and text.
+    #[test]
+    fn a_witness_signs_a_time_with_the_text() {
+        let signer = Signer::generate("witness.example/w").unwrap();
+        let key = signer.key.verifying_key();
+        let key = VerifierKey::new("witness.example/w", COSIGNATURE, key);
+        let key: VerifierKey = key.to_string().parse().unwrap();
+        assert!(key.is_witness());
+        let text = b"a/ledger\n3\nroot\n";
+        let message = [&b"cosignature/v1\ntime 1795582800\n"[..], text].concat();
+        let signature = [&1_795_582_800_u64.to_be_bytes()[..], &signer.sign(&message)].concat();
+        assert!(key.verifies(text, &signature));
+        let mut later = signature.clone();
+        later[7] ^= 1;
+        assert!(!key.verifies(text, &later));
+        assert!(!key.verifies(text, &signer.sign(text)));
+        // Its owner's plain signature is of another key.
+        assert!(!signer.verifier_key().verifies(text, &signature));
     }
 
     #[test]

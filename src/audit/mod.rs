@@ -133,12 +133,7 @@ pub fn audit(store: &Store, means: &Means<'_>) -> Result<Report, StoreError> {
         Ok(None) => report.unchecked.push("tables: there is no manifest".to_owned()),
         Err(said) => report.find(said),
     }
-    if !checkpoint_is_witnessed(&note) {
-        report.unchecked.push(
-            "whether somebody else was shown another ledger: no outside witness has cosigned it"
-                .to_owned(),
-        );
-    }
+    check_witnesses(&note, means.policy, &mut report);
     report.checkpoint = Some(checkpoint);
     Ok(report)
 }
@@ -155,12 +150,29 @@ fn open_checkpoint(note: &[u8], policy: Option<&Policy>) -> Result<Checkpoint, S
     }
 }
 
-fn checkpoint_is_witnessed(note: &[u8]) -> bool {
-    let note = Note::parse(note);
-    note.is_ok_and(|note| {
-        let names: Vec<&str> = note.signer_names().collect();
-        names.iter().any(|name| *name != names[0])
-    })
+/// So many witnesses of the policy have cosigned as it asks for.
+fn check_witnesses(note: &[u8], policy: Option<&Policy>, report: &mut Report) {
+    let count = policy.map_or(0, |policy| witnesses_of(note, policy));
+    let least = policy.map_or(0, |policy| policy.witnesses_min);
+    if count < least {
+        report.find(format!(
+            "{count} witnesses have cosigned the checkpoint, the policy asks for {least}"
+        ));
+    }
+    if count == 0 {
+        report.unchecked.push(
+            "whether somebody else was shown another ledger: no outside witness has cosigned it"
+                .to_owned(),
+        );
+    }
+}
+
+/// How many witnesses of the policy have cosigned a checkpoint.
+pub fn witnesses_of(checkpoint: &[u8], policy: &Policy) -> u32 {
+    let keys = policy.signers.iter().filter(|signer| signer.roles.contains(&Role::Witness));
+    let note = Note::parse(checkpoint).ok();
+    let signed = note.as_ref().and_then(|note| note.verify(keys.map(|signer| &signer.key)).ok());
+    signed.map_or(0, |(_, witnesses)| u32::try_from(witnesses.len()).unwrap_or(u32::MAX))
 }
 
 /// What was shown before is the beginning of what is shown now.

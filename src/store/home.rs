@@ -76,6 +76,7 @@ impl Home {
             epoch: 1,
             generation_floor: 0,
             stale: Stale::Refuse,
+            witnesses_min: 0,
             lifetime_s_max: i64::from(LIFETIME_DAYS_DEFAULT) * 86_400,
             signers: trusted,
         };

@@ -319,3 +319,43 @@ fn signers_rotate_with_an_overlap() {
     assert_eq!(audit["events"]["signer-retired"], 2);
     clean_by_both(&home);
 }
+
+/// A witness that the policy names cosigns the checkpoint; both verifiers count it.
+#[test]
+fn witnesses_are_counted_as_the_policy_asks() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use sha2::Digest as _;
+
+    let home = home_with_events();
+    let witness = adamant::signers::Signer::generate("witness.example/w").unwrap();
+    let plain = witness.verifier_key().to_string();
+    let public = BASE64.decode(plain.rsplit('+').next().unwrap()).unwrap();
+    let typed = [&[4], &public[1..]].concat();
+    let hash = sha2::Sha256::digest([b"witness.example/w\n", &typed[..]].concat());
+    let id: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = format!("witness.example/w+{id}+{}", BASE64.encode(&typed));
+    on(&home, &["signers", "add", "--role", "witness", "--key", &key]).expect_code(0);
+    issue(&home, &[]);
+    let policy = fs::read_to_string(home.policy()).unwrap();
+    fs::write(home.policy(), policy.replacen("epoch = 1\n", "epoch = 1\nwitnesses_min = 1\n", 1))
+        .unwrap();
+    let (store, file) = (home.store(), home.policy());
+    let audit = ["audit", store.to_str().unwrap(), "--policy", file.to_str().unwrap()];
+    let lacking = run(&audit, b"").expect_code(65);
+    assert!(lacking.stdout.contains("0 witnesses have cosigned"), "{}", lacking.stdout);
+
+    let checkpoint = store.join("ledger/checkpoint");
+    let note = fs::read_to_string(&checkpoint).unwrap();
+    let text = &note[..=note.rfind("\n\n").unwrap()];
+    let message = format!("cosignature/v1\ntime 1795582800\n{text}");
+    let signature = witness.sign(message.as_bytes());
+    let line = [&hash[..4], &1_795_582_800_u64.to_be_bytes(), &signature].concat();
+    writable(&checkpoint);
+    fs::write(&checkpoint, format!("{note}\u{2014} witness.example/w {}\n", BASE64.encode(line)))
+        .unwrap();
+    let counted = run(&audit, b"").expect_code(0);
+    assert!(!counted.stdout.contains("no outside witness"), "{}", counted.stdout);
+    let ran = second(&store, &["--policy", file.to_str().unwrap()]).expect_code(0);
+    assert!(ran.stdout.contains("1 witnesses"), "{}", ran.stdout);
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use adamant::audit::witnesses_of;
 use adamant::ledger::{CHECKPOINT, Event, PROOF_BYTES_MAX, Proof, Proven, What};
 use adamant::policy::Role;
 use adamant::signers::VerifierKey;
@@ -107,6 +108,15 @@ pub(crate) fn verify(arguments: &VerifyArguments, json: bool) -> anyhow::Result<
     let proven = match (&arguments.policy, &arguments.key) {
         (Some(policy), _) => {
             let policy = load_policy(policy)?;
+            let witnesses = witnesses_of(&proof.checkpoint, &policy);
+            if witnesses < policy.witnesses_min {
+                let why = format!(
+                    "{}: {witnesses} witnesses have cosigned its checkpoint, the policy asks for {}",
+                    path.display(),
+                    policy.witnesses_min
+                );
+                return Err(exit::Data(why).into());
+            }
             let keys = policy.signers.iter().filter(|signer| signer.roles.contains(&Role::Ledger));
             proof.verify(keys.map(|signer| &signer.key))
         }
