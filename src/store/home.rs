@@ -171,13 +171,13 @@ impl Home {
         let lock = Lock::take_within(&self.state().join("ledger.lock"), LOCK_PATIENCE)?;
         let trusted = self.policy.trusted(Role::Ledger, now_unix_s());
         let folder = self.store().ledger();
-        let mut writer = Writer::open(&folder, &self.ledger_origin(), signers, trusted, lock)?;
-        self.check_restored(&mut writer)?;
+        let writer = Writer::open(&folder, &self.ledger_origin(), signers, trusted, lock)?;
+        self.check_restored(&writer)?;
         Ok(writer)
     }
 
     /// What this host has seen of the ledger before is the beginning of what there is.
-    fn check_restored(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    fn check_restored(&self, writer: &Writer) -> Result<(), StoreError> {
         let marks = Marks::load(&self.state())?;
         let mark = marks.highest(
             self.policy.trusted(Role::Ledger, now_unix_s()).collect::<Vec<_>>().into_iter(),
@@ -188,12 +188,13 @@ impl Home {
             let manifest = Manifest::parse(note.unverified_text(), &self.policy.origin).ok()?;
             Some(("the manifest", manifest.ledger.0, manifest.ledger.1))
         });
+        let mut tiles = writer.tiles();
         for (seen_by, seen, root) in mark.into_iter().chain(manifest) {
             let (path, size) = (self.store().ledger(), writer.size());
             if seen > size {
                 return Err(LedgerError::Shorter { path, size, seen_by, seen }.into());
             }
-            if tree::root(seen, &mut writer.tiles())? != root {
+            if tree::root(seen, &mut tiles)? != root {
                 return Err(LedgerError::Forked { path, seen_by, seen }.into());
             }
         }

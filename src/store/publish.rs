@@ -145,9 +145,11 @@ impl Home {
         // As every host will judge it: what they would refuse is not published.
         let judged = self.judge(note.as_bytes(), &store.manifest_path())?;
         let hash = judged.hash;
-        let manifest = durable::filled(store.root(), note.as_bytes())?;
+        // Not in the root: daemons watch it, and would look at every step.
+        let manifest = durable::filled(&store.manifests(), note.as_bytes())?;
         name_tables(&store, next.parts, &manifest)?;
-        manifest.replace_and_link("manifest", &store.manifests().join(hex(&hash)))?;
+        let archived = store.manifests().join(hex(&hash));
+        manifest.replace_and_link(&store.manifest_path(), &archived)?;
         let mark = judged.mark();
         let mut marks: Vec<_> = judged.signers.iter().map(|key| (key.clone(), mark)).collect();
         marks.extend(self.ledger_mark(judged.manifest.ledger));
