@@ -33,13 +33,20 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     let daemon = adamant.serve(&home, &socket)?;
     let mut life = Life { adamant, home, client: connect(&socket)? };
     let (mut floors, mut issues, mut revokes) = (Vec::new(), Vec::new(), Vec::new());
+    let written = written_mib();
     for _ in 0..settings.lives {
+        let began = Instant::now();
         floors.push(durable_file_ms(folder.path())?);
         let (token, took) = life.issue_ms()?;
         issues.push(took);
         revokes.push(life.revoke_ms(&token)?);
+        let pace = Duration::from_secs(settings.pace_s);
+        thread::sleep(pace.saturating_sub(began.elapsed()));
     }
+    let written = written_mib() - written;
     drop(daemon);
+    let each = Figure::of(vec![written * 1024.0 / settings.lives as f64]);
+    report.base("written by the machine for an issue and a revoke", "KiB", &each);
     let floor = Figure::of(floors);
     report.base("floor: one file written, synced, renamed, folder synced", "ms", &floor);
     for (name, took) in [("issue to first valid", issues), ("revoke to first revoked", revokes)] {
@@ -165,6 +172,13 @@ fn durable_file_ms(folder: &Path) -> anyhow::Result<f64> {
     fs::rename(folder.join("new"), folder.join("named"))?;
     File::open(folder)?.sync_all()?;
     Ok(began.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Bytes that all disks of the machine have written, in MiB.
+fn written_mib() -> f64 {
+    let stat = fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    let sectors = |line: &str| line.split_whitespace().nth(9)?.parse::<f64>().ok();
+    stat.lines().filter_map(sectors).sum::<f64>() * 512.0 / (1024.0 * 1024.0)
 }
 
 fn percentile(values: &[f64], percent: usize) -> f64 {

@@ -28,6 +28,12 @@ struct Arguments {
     /// Records of the tables; 1,000,000 and 10,000,000 when nothing is said
     #[arg(long, global = true)]
     records: Vec<usize>,
+    /// Of `life`: tokens that are issued and revoked one by one; 200 when nothing is said
+    #[arg(long, global = true)]
+    lives: Option<usize>,
+    /// Of `life`: seconds between two of them
+    #[arg(long, global = true, default_value_t = 0)]
+    pace_s: u64,
     /// Write all figures as JSON
     #[arg(long, global = true)]
     json: Option<PathBuf>,
@@ -63,6 +69,8 @@ struct Settings {
     questions: usize,
     /// Tokens that are issued and revoked one by one.
     lives: usize,
+    /// Seconds between two of them.
+    pace_s: u64,
 }
 
 impl Settings {
@@ -72,10 +80,12 @@ impl Settings {
             (true, true) => vec![20_000],
             (true, false) => vec![1_000_000, 10_000_000],
         };
+        let pace_s = arguments.pace_s;
+        let lives = arguments.lives.unwrap_or(if arguments.quick { 3 } else { 200 });
         if arguments.quick {
-            return Settings { records, rounds: 3, lookups: 20_000, questions: 300, lives: 3 };
+            return Settings { records, rounds: 3, lookups: 20_000, questions: 300, lives, pace_s };
         }
-        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000, lives: 200 }
+        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000, lives, pace_s }
     }
 }
 
