@@ -81,6 +81,8 @@ pub mod audit;
 #[cfg(feature = "store")]
 pub mod builder;
 #[cfg(feature = "store")]
+mod chain;
+#[cfg(feature = "store")]
 pub mod durable;
 #[cfg(feature = "store")]
 pub mod issuing;

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::{Means, Report, short};
 use crate::builder::Source;
+use crate::chain::chain;
 use crate::ledger::{LedgerError, Openings, Tiles, commitment, read_event};
 use crate::manifest::{Manifest, TableLine};
 use crate::store::{Store, StoreError};
@@ -167,15 +168,4 @@ fn check_subjects(
 
 fn id(record: &Record) -> String {
     TokenId::from_bytes(record.id).map_or_else(|| "without an id".to_owned(), |id| id.to_string())
-}
-
-fn chain(err: &StoreError) -> String {
-    let mut said = err.to_string();
-    let mut cause = std::error::Error::source(err);
-    while let Some(err) = cause {
-        said.push_str(": ");
-        said.push_str(&err.to_string());
-        cause = err.source();
-    }
-    said
 }

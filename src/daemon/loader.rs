@@ -22,6 +22,7 @@ use signal_hook::consts::SIGIO;
 use super::live::{Live, Serving};
 use super::watch::{Trigger, Watch};
 use super::{Config, SharedLive, log, systemd};
+use crate::chain::chain;
 use crate::manifest::hex;
 use crate::policy::{Policy, Role, Stale};
 use crate::signers::VerifierKey;
@@ -481,18 +482,6 @@ fn named(found: &Succession) -> String {
     for (at, violation) in found.first.iter().enumerate() {
         said.push_str(if at == 0 { ": " } else { "; " });
         said.push_str(&violation.to_string());
-    }
-    said
-}
-
-/// An error with its causes, on one line.
-fn chain(err: &LoadError) -> String {
-    let mut said = err.to_string();
-    let mut cause = std::error::Error::source(err);
-    while let Some(err) = cause {
-        said.push_str(": ");
-        said.push_str(&err.to_string());
-        cause = err.source();
     }
     said
 }

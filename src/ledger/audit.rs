@@ -6,6 +6,7 @@ use std::fs;
 use super::LedgerError;
 use super::tiles::{Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, root_of_edge};
 use super::tree::{EMPTY_ROOT, Hash, leaf_hash};
+use crate::chain::chain;
 
 /// What is wrong, and where, for people.
 pub type Finding = String;
@@ -30,7 +31,7 @@ pub fn check_tree(
                 }
             }
             Err(err) => {
-                found(said(&err));
+                found(chain(&err));
                 // The tile stands in, so that the rest of the tree can still be checked.
                 let hashes = read(tiles, 0, bundle, end - first).unwrap_or_default();
                 levels[0].extend(hashes);
@@ -82,7 +83,7 @@ fn compare(
     let width = computed.len() as u64;
     let tile = Tile { kind: Kind::Level(level), index, width };
     match read(tiles, level, index, width) {
-        Err(err) => found(said(&err)),
+        Err(err) => found(chain(&err)),
         Ok(hashes) => {
             for (at, (held, is)) in hashes.iter().zip(computed).enumerate() {
                 if held != is {
@@ -109,15 +110,4 @@ fn read(tiles: &Tiles, level: u8, index: u64, width: u64) -> Result<Vec<Hash>, L
         Some(hashes) => Ok(hashes.to_vec()),
         None => Err(LedgerError::damaged(&path, "a tile of as many hashes as its name says")),
     }
-}
-
-fn said(err: &LedgerError) -> Finding {
-    let mut said = err.to_string();
-    let mut cause = std::error::Error::source(err);
-    while let Some(err) = cause {
-        said.push_str(": ");
-        said.push_str(&err.to_string());
-        cause = err.source();
-    }
-    said
 }
