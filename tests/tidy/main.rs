@@ -85,6 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "audit",
         &[
+            "chain",
             "time",
             "token",
             "claims",
@@ -105,6 +106,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
+            "chain",
             "time",
             "token",
             "claims",
