@@ -3,11 +3,13 @@
 //! One thread, one *reconsider* cell that any number of hints fill. Each time:
 //!
 //! 1. read the policy (an unreadable one keeps the last good one);
-//! 2. read the manifest and judge it: signatures, epoch, order against the marks, dates;
-//! 3. open the tables it names, and verify every byte through the map that will be served;
-//! 4. compare them with what is served: whatever the signature says, trust may only shrink;
-//! 5. store the mark, durably;
-//! 6. swap one pointer; the old maps go to the retiring thread.
+//! 2. read the revocations note, and apply it on its own;
+//! 3. read the manifest and judge it: signatures, epoch, order against the marks, dates;
+//! 4. open the tables it names, and verify every byte through the map that will be served; those
+//!    that are served already stay;
+//! 5. compare them with what is served: whatever the signature says, trust may only shrink;
+//! 6. store the mark, durably;
+//! 7. swap one pointer; the old maps go to the retiring thread.
 //!
 //! A failure at any step keeps what is served. Then what is served is judged anew, under the
 //! policy as it is now: a signer that was withdrawn takes its generation with it at once.
@@ -176,16 +178,24 @@ impl Loader {
                 self.live.refused.store(Some(Arc::new(said)));
             }
         };
-        match (loaded.and(revoked), policy) {
-            (Err(err), _) => report(chain(&err), |error| {
+        match (loaded, revoked, policy) {
+            (Err(err), _, _) => report(chain(&err), |error| {
                 let message_id = log::NOT_ACCEPTED;
                 tracing::error!(message_id, error, "manifest not accepted; what is served stays");
             }),
-            (Ok(()), Err(err)) => report(chain(&err), |error| {
+            (Ok(()), Err(err), _) => report(chain(&err), |error| {
+                let message_id = log::REVOCATIONS_NOT_APPLIED;
+                tracing::error!(
+                    message_id,
+                    error,
+                    "revocations note not applied; what it said before stays"
+                );
+            }),
+            (Ok(()), Ok(()), Err(err)) => report(chain(&err), |error| {
                 let message_id = log::POLICY_UNREADABLE;
                 tracing::error!(message_id, error, "policy not readable; the last good one stays");
             }),
-            (Ok(()), Ok(())) => self.live.refused.store(None),
+            (Ok(()), Ok(()), Ok(())) => self.live.refused.store(None),
         }
         self.judge_served();
     }
@@ -227,7 +237,7 @@ impl Loader {
     /// Applies the revocations note, if it is another one and may be applied.
     fn load_revocations(&mut self) -> Result<(), LoadError> {
         let serving = Arc::clone(&self.live.serving());
-        let served = serving.revoking.as_ref();
+        let mut served = serving.revoking.as_ref();
         let trusted = |key: &VerifierKey| {
             self.policy.trusted(Role::Revoke, now_unix_s()).any(|trusted| trusted == key)
         };
@@ -235,6 +245,7 @@ impl Loader {
         if served.is_some_and(|served| !served.signers.iter().any(trusted)) {
             tracing::warn!("the signer of the revocations note is not trusted any more: it lapses");
             self.swap_with(|serving| serving.revoking = None);
+            served = None;
         }
         let marks = Marks::load(&self.config.state)?;
         let Some(revoking) = self.store.read_revocations(&self.policy, &marks)? else {

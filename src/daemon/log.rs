@@ -18,6 +18,8 @@ use super::config::{Config, Log};
 pub(super) const SERVING: &str = "5e55450f473f4016be0345d0106ce9e2";
 /// What is current was refused; what is served stays.
 pub(super) const NOT_ACCEPTED: &str = "89a15ae6662f409bb8b55261de22fd13";
+/// The revocations note was refused; what it said before stays.
+pub(super) const REVOCATIONS_NOT_APPLIED: &str = "1f3b77a2c64d4fd29a1d0f5e8c3b6a90";
 /// What was served may not be served any more.
 pub(super) const UNAVAILABLE: &str = "1359188461334e89a150f75b92fda302";
 /// Somebody writes to a file that is served.

@@ -242,8 +242,8 @@ impl Home {
     }
 }
 
-/// How long one who appends waits for another.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one who appends or publishes waits for another.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads and checks a policy file.
 pub fn load_policy(path: &Path) -> Result<Policy, StoreError> {

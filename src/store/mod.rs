@@ -39,7 +39,7 @@ pub use judge::{Judged, Refusal, judge, judge_again, judge_previous};
 pub use marks::{Mark, Marks};
 pub use open::Protection;
 pub use publish::{NewTables, Next, Part, Previous, Published, Publishing};
-pub use revoking::{REVOCATIONS, Revoking, judge_revocations};
+pub use revoking::{Current, REVOCATIONS, Revoking, judge_revocations};
 pub(crate) use succession::changed_field;
 pub use succession::{Breach, NAMED_MAX, STAYS_S, Succession, Violation};
 

@@ -6,10 +6,10 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::home::now_unix_s;
+use super::home::{LOCK_PATIENCE, now_unix_s};
 use super::judge::Judged;
+use super::revoking::Current;
 use super::{Home, Mark, Marks, Store, StoreError};
 use crate::durable::{self, Lock, Named, NewFile};
 use crate::ledger::tree::{EMPTY_ROOT, Hash};
@@ -19,8 +19,6 @@ use crate::policy::{Policy, Role};
 use crate::signers::VerifierKey;
 use crate::table::Written;
 
-/// How long a publisher waits for another one.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// What a build compares with.
 #[derive(Clone, Debug)]
 pub struct Previous {
@@ -118,8 +116,8 @@ impl Home {
     }
 
     /// Waits until nobody else moves records down.
-    pub fn lock_settling(&self) -> Result<Publishing, StoreError> {
-        Ok(Publishing { _lock: Lock::take(&self.state().join("settle.lock"))? })
+    pub fn lock_settling(&self) -> Result<Lock, StoreError> {
+        Ok(Lock::take(&self.state().join("settle.lock"))?)
     }
 
     /// Publishes `next` as the generation after `previous`, if that is still the last one.
@@ -138,7 +136,7 @@ impl Home {
         if found != expected && !(elsewhere && found.is_none()) {
             return Err(StoreError::LostRace);
         }
-        let revocations = self.revocations()?.map_or(0, |revoking| revoking.note.sequence);
+        let revocations = self.least_revocations(previous)?;
         let manifest = next_manifest(self.policy(), previous, &next, revocations);
         let signers: Vec<_> = signers.iter().collect();
         let note = note::sign(&manifest.to_text(), &signers);
@@ -155,6 +153,17 @@ impl Home {
         marks.extend(self.ledger_mark(judged.manifest.ledger));
         Marks::record(&self.state(), &marks)?;
         Ok(Published { manifest: judged.manifest, hash })
+    }
+
+    /// The sequence of the note that goes with the next manifest. A note whose signer was withdrawn
+    /// is asked for by nobody: its entries lapse.
+    fn least_revocations(&self, previous: Option<&Previous>) -> Result<u64, StoreError> {
+        let before = previous.map_or(0, |previous| previous.judged.manifest.revocations);
+        Ok(match self.revocations()? {
+            Current::Note(revoking) => before.max(revoking.note.sequence),
+            Current::None => before,
+            Current::Withdrawn => 0,
+        })
     }
 
     /// That this host has seen so much of the ledger.
@@ -183,7 +192,7 @@ fn next_manifest(
         expires: issued + policy.lifetime_s_max,
         ledger: next.ledger,
         previous: previous.map(|previous| previous.judged.hash),
-        revocations: revocations.max(before.map_or(0, |before| before.revocations)),
+        revocations,
     }
 }
 

@@ -8,7 +8,7 @@ use super::judge::Refusal;
 use super::{FileFault, Home, Mark, Marks, Store, StoreError, read_note};
 use crate::durable;
 use crate::manifest::{FileHash, hex};
-use crate::note::{self, Note};
+use crate::note::{self, Note, NoteError};
 use crate::policy::{Policy, Role};
 use crate::revocations::{RECORDS_MAX, Revocation, Revocations, RevocationsNote};
 use crate::signers::VerifierKey;
@@ -37,6 +37,17 @@ impl Revoking {
         let mark = Mark { epoch: 0, generation: self.note.sequence, hash: self.hash };
         self.signers.iter().map(|key| (key.clone(), mark)).collect()
     }
+}
+
+/// What a home's own store says is revoked beside its tables.
+#[derive(Clone, Debug)]
+pub enum Current {
+    /// A note that the policy accepts.
+    Note(Revoking),
+    /// There is no note.
+    None,
+    /// A note by signers of whom the policy trusts none any more.
+    Withdrawn,
 }
 
 impl Store {
@@ -104,8 +115,17 @@ pub fn judge_revocations(
 
 impl Home {
     /// The note of the home's own store.
-    pub fn revocations(&self) -> Result<Option<Revoking>, StoreError> {
-        self.store().read_revocations(self.policy(), &Marks::load(&self.state())?)
+    pub fn revocations(&self) -> Result<Current, StoreError> {
+        let marks = Marks::load(&self.state())?;
+        match self.store().read_revocations(self.policy(), &marks) {
+            Ok(Some(revoking)) => Ok(Current::Note(revoking)),
+            Ok(None) => Ok(Current::None),
+            Err(StoreError::Refused {
+                source: Refusal::Note(NoteError::UnknownSigners { .. }),
+                ..
+            }) => Ok(Current::Withdrawn),
+            Err(err) => Err(err),
+        }
     }
 
     /// Revokes by the note alone: what is left to a home that cannot sign manifests. Gives the
@@ -114,13 +134,18 @@ impl Home {
         let signers = self.signers(Role::Revoke)?;
         let _lock = self.lock_publishing()?;
         let store = self.store();
-        let before = self.revocations()?;
+        let before = match self.revocations()? {
+            Current::Note(revoking) => Some(revoking),
+            Current::None | Current::Withdrawn => None,
+        };
         let held = before.iter().flat_map(|before| before.list.iter()).collect::<Vec<_>>();
+        // Above what any manifest has asked for, also where the one before was withdrawn.
+        let asked = self.current()?.map_or(0, |current| current.judged.manifest.revocations);
         let list = Revocations::of([held, more].concat());
         let bytes = list.to_bytes();
         let note = RevocationsNote {
             origin: self.policy().origin.clone(),
-            sequence: before.map_or(1, |before| before.note.sequence + 1),
+            sequence: before.map_or(asked, |before| before.note.sequence.max(asked)) + 1,
             hash: *blake3::hash(&bytes).as_bytes(),
             bytes: bytes.len() as u64,
             records: list.len() as u64,

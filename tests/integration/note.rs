@@ -167,3 +167,37 @@ fn a_manifest_without_its_note_is_refused() {
     server.wait_for_generation(3);
     assert_eq!(verdict(&server, &token), Verdict::Revoked);
 }
+
+/// Law 3's one exception: what a stolen revoke signer said, and the ledger had not absorbed, lapses
+/// with it. Publishing goes on, and its successor's notes apply.
+#[test]
+fn a_stolen_revoke_signer_is_withdrawn_and_has_a_successor() {
+    let home = Home::new();
+    let (token, _) = issue(&home, &[]);
+    let (other, _) = issue(&home, &[]);
+    let server = Server::start(&home.path());
+    let thief = guard_of(&home);
+    on(&thief, &["revoke", id_of(&token), "--reason", "other"]).expect_code(0);
+    bring_note(&thief, &home);
+    eventually("the note applies", || verdict(&server, &token) == Verdict::Revoked);
+
+    let key = home.path().join("signers/revoke.key");
+    let stolen = Signer::load(&key).unwrap().verifier_key().to_string();
+    fs::remove_file(&key).unwrap();
+    let policy = fs::read_to_string(home.policy()).unwrap();
+    let signers: Vec<&str> = policy.split("[[signer]]").collect();
+    let kept: Vec<&str> = signers.into_iter().filter(|part| !part.contains(&stolen)).collect();
+    fs::write(home.policy(), kept.join("[[signer]]")).unwrap();
+    on(&home, &["signers", "add", "--role", "revoke"]).expect_code(0);
+    eventually("the note lapses", || verdict(&server, &token) == Verdict::Valid);
+
+    let (_, said) = issue(&home, &[]);
+    server.wait_for_generation(said["generation"].as_u64().unwrap());
+    let manifest = fs::read_to_string(home.store().join("manifest")).unwrap();
+    assert!(manifest.contains("\nrevocations 0\n"), "{manifest}");
+    let guard = guard_of(&home);
+    on(&guard, &["revoke", id_of(&other), "--reason", "other"]).expect_code(0);
+    bring_note(&guard, &home);
+    eventually("the successor's note applies", || verdict(&server, &other) == Verdict::Revoked);
+    assert_eq!(verdict(&server, &token), Verdict::Valid);
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use adamant::builder;
-use adamant::store::Home;
+use adamant::store::{Current, Home};
 use serde_json::json;
 
 use crate::ledger;
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 /// What the revocations note says becomes events.
 fn absorb(home: &Home) -> anyhow::Result<()> {
-    let Some(revoking) = home.revocations()? else { return Ok(()) };
+    let Current::Note(revoking) = home.revocations()? else { return Ok(()) };
     let mut registrar = ledger::open(home)?;
     let absorbed = registrar.absorb(&revoking.list)?;
     if absorbed > 0 {
