@@ -49,6 +49,14 @@ pub struct Wanted {
     pub expires: Option<i64>,
 }
 
+/// Which token begins.
+struct New {
+    id: TokenId,
+    digest: Digest,
+    algorithm: Option<ForeignAlgorithm>,
+    predecessor: Option<TokenId>,
+}
+
 /// What became of a wish to revoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoked {
@@ -87,8 +95,7 @@ pub struct Registrar<'h> {
     tiles: Tiles,
     index: Index,
     openings: Openings,
-    /// The time of the last event: none is earlier.
-    last: i64,
+    /// Not before the last event.
     now: i64,
     staged: Vec<Event>,
     staged_openings: Vec<Opening>,
@@ -122,7 +129,6 @@ impl<'h> Registrar<'h> {
             tiles,
             index,
             openings: home.openings(),
-            last,
             now: now_unix_s().max(last),
             staged: Vec::new(),
             staged_openings: Vec::new(),
@@ -144,7 +150,8 @@ impl<'h> Registrar<'h> {
         let prefix = self.home.policy().domain.prefix;
         let token = Token::mint(prefix, wanted.grant.kind).map_err(IssuingError::Randomness)?;
         let digest = token.digest(&self.home.policy().domain.key);
-        let event = self.add(token.id(), digest, None, None, wanted, origin)?;
+        let new = New { id: token.id(), digest, algorithm: None, predecessor: None };
+        let event = self.add(new, wanted, origin)?;
         Ok((token, event))
     }
 
@@ -173,8 +180,8 @@ impl<'h> Registrar<'h> {
             if let Some(event) = taken.or(self.index.get_latest(&Key::digest(&digest))) {
                 return Err(IssuingError::IdTaken { id, event });
             }
-            self.record_publication()?;
-            self.add_new(id, digest, None, None, wanted, origin)?;
+            let new = New { id, digest, algorithm: None, predecessor: None };
+            self.add_new(new, wanted, origin)?;
             tokens.push(token);
         }
         Ok(tokens)
@@ -189,7 +196,8 @@ impl<'h> Registrar<'h> {
         origin: &Origin,
     ) -> Result<(TokenId, u64), IssuingError> {
         let id = TokenId::of_foreign(digest);
-        let event = self.add(id, *digest, Some(algorithm), None, wanted, origin)?;
+        let new = New { id, digest: *digest, algorithm: Some(algorithm), predecessor: None };
+        let event = self.add(new, wanted, origin)?;
         Ok((id, event))
     }
 
@@ -249,7 +257,8 @@ impl<'h> Registrar<'h> {
         let prefix = self.home.policy().domain.prefix;
         let token = Token::mint(prefix, wanted.grant.kind).map_err(IssuingError::Randomness)?;
         let digest = token.digest(&self.home.policy().domain.key);
-        let event = self.add(token.id(), digest, None, Some(*id), &wanted, origin)?;
+        let new = New { id: token.id(), digest, algorithm: None, predecessor: Some(*id) };
+        let event = self.add(new, &wanted, origin)?;
         let at = self.now + overlap_s;
         let at = state.doom.map_or(at, |doom| at.min(doom - 1).max(self.now));
         self.end_trust(id, at, Reason::Superseded, Some(token.id()), origin)?;
@@ -265,12 +274,7 @@ impl<'h> Registrar<'h> {
         if erasure.before.is_some() {
             return Ok(erasure);
         }
-        let what = What::Erase {
-            id: *id,
-            digest: history.state().issued.digest,
-            previous: history.last(),
-        };
-        self.stage(what, origin)?;
+        self.stage(What::Erase { id: *id, digest, previous: history.last() }, origin)?;
         Ok(erasure)
     }
 
@@ -342,36 +346,20 @@ impl<'h> Registrar<'h> {
         self.index.write(&mut self.tiles)?;
         self.staged.clear();
         self.staged_openings.clear();
-        self.last = self.now;
         Ok(self.writer.checkpoint())
     }
 
-    fn add(
-        &mut self,
-        id: TokenId,
-        digest: Digest,
-        algorithm: Option<ForeignAlgorithm>,
-        predecessor: Option<TokenId>,
-        wanted: &Wanted,
-        origin: &Origin,
-    ) -> Result<u64, IssuingError> {
+    fn add(&mut self, new: New, wanted: &Wanted, origin: &Origin) -> Result<u64, IssuingError> {
         check_wanted(wanted)?;
-        self.check_new(&id, &digest)?;
-        self.record_publication()?;
-        self.add_new(id, digest, algorithm, predecessor, wanted, origin)
+        self.check_new(&new.id, &new.digest)?;
+        self.add_new(new, wanted, origin)
     }
 
-    fn add_new(
-        &mut self,
-        id: TokenId,
-        digest: Digest,
-        algorithm: Option<ForeignAlgorithm>,
-        predecessor: Option<TokenId>,
-        wanted: &Wanted,
-        origin: &Origin,
-    ) -> Result<u64, IssuingError> {
-        let index = self.next();
-        let commitment = self.commit_to(index, wanted)?;
+    fn add_new(&mut self, new: New, wanted: &Wanted, origin: &Origin) -> Result<u64, IssuingError> {
+        // First, since the commitment's opening names the event.
+        self.record_publication()?;
+        let commitment = self.commit_to(self.next(), wanted)?;
+        let New { id, digest, algorithm, predecessor } = new;
         let issued = Issued {
             id,
             digest,
@@ -444,12 +432,10 @@ impl<'h> Registrar<'h> {
 
     fn stage(&mut self, what: What, origin: &Origin) -> Result<u64, IssuingError> {
         self.record_publication()?;
-        for label in
-            [&Some(origin.actor.clone()), &origin.on_behalf_of, &origin.request, &origin.ticket]
-        {
-            let is_empty = label.as_deref() == Some("");
-            let label = label.as_deref().unwrap_or_default();
-            if is_empty || label.len() > LABEL_BYTES_MAX || label.chars().any(char::is_control) {
+        let Origin { actor, on_behalf_of, request, ticket } = origin;
+        for label in [on_behalf_of, request, ticket].into_iter().flatten().chain([actor]) {
+            let is_long = label.len() > LABEL_BYTES_MAX;
+            if label.is_empty() || is_long || label.chars().any(char::is_control) {
                 return Err(IssuingError::Label);
             }
         }

@@ -130,7 +130,7 @@ const _: () = assert!(size_of::<Header>() == 64 && size_of::<Row>() == 24);
 
 /// Makes the rows of events, in their order.
 #[derive(Debug, Default)]
-pub struct Rows {
+struct Rows {
     /// A request's row is that of its first event; those of one request follow each other.
     request: Option<String>,
 }

@@ -33,7 +33,7 @@ pub use append::{Recovered, Writer, remove_partials};
 pub use audit::{Finding, check_tree};
 pub use checkpoint::{Checkpoint, CheckpointError, SUFFIX};
 pub use event::{Event, EventError, Issued, LABEL_BYTES_MAX, Origin, What, commitment};
-pub use index::{Index, Key, Rows};
+pub use index::{Index, Key};
 pub use openings::{Opening, Openings, SEGMENT_EVENTS, segment_of};
 pub use proof::{PROOF_BYTES_MAX, Proof, ProofError, Proven};
 pub use tiles::{

@@ -174,13 +174,6 @@ impl Tiles {
         Ok(bundle.entry(index).expect("the bundle that holds it").to_vec())
     }
 
-    /// The hashes of one level-0 tile, as they are in the file.
-    pub fn leaf_hashes(&mut self, tile: u64) -> Result<&[Hash], LedgerError> {
-        let width = TILE_WIDTH.min(self.held - tile * TILE_WIDTH);
-        let width = usize::try_from(width).expect("at most 256");
-        Ok(&self.tile(0, tile)?[..width])
-    }
-
     /// The first `width` hashes of a tile of any level; none for 0.
     pub(super) fn edge(
         &mut self,

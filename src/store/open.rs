@@ -72,8 +72,7 @@ impl Store {
                 layers.push(Arc::clone(layer));
                 continue;
             }
-            // A base that is kept while its place changed is still verified; so is an overlay, but
-            // what it was checked against is another.
+            // What lies above was checked against another table than this.
             all_kept = false;
             let holding = Holding { protection: protection.clone(), leases: Vec::new() };
             let layer = Arc::new(self.open_layer(line, load, holding, true)?);
@@ -125,9 +124,7 @@ impl Store {
         for (rank, record) in (0..).zip(overlay.table.records()) {
             let Some(before) = find_from_top(beneath, 0, &record.digest) else { continue };
             let below = &beneath[usize::from(before.layer)];
-            let found = breach((below, before.rank), (overlay, rank));
-            // Compared within one generation there is nothing that could be gone.
-            if let Some(breach) = found {
+            if let Some(breach) = breach((below, before.rank), (overlay, rank)) {
                 return Err(self.overlay_refused(&overlay.line, before.record.id, breach));
             }
         }

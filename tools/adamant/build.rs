@@ -1,4 +1,5 @@
-//! `adamant build --from FILE`: a token list becomes the next generation.
+//! `adamant build`: the ledger becomes one base; with `--from FILE` a token list becomes the next
+//! generation.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};

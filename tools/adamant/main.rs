@@ -58,7 +58,7 @@ enum Command {
     Erase(erase::Arguments),
     /// Publish what is recorded, or sign the current generation anew
     Publish(publish::Arguments),
-    /// Build a generation from a token list and publish it
+    /// Build a generation from the ledger, or from a token list, and publish it
     Build(build::Arguments),
     /// Show all events about a token
     Show(show::ShowArguments),

@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use adamant::audit::witnesses_of;
-use adamant::ledger::{CHECKPOINT, Event, PROOF_BYTES_MAX, Proof, Proven, What};
+use adamant::ledger::{
+    Checkpoint, Event, PROOF_BYTES_MAX, Proof, Proven, Tiles, What, read_checkpoint,
+};
 use adamant::policy::Role;
 use adamant::signers::VerifierKey;
 use adamant::store::{Home, load_policy};
@@ -66,19 +68,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 /// Proves one event under the current checkpoint.
 pub(crate) fn prove(home: &Home, index: u64) -> anyhow::Result<Proof> {
-    let (_, mut tiles) = home.read_ledger()?;
-    let path = home.store().ledger().join(CHECKPOINT);
-    let note = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    // The checkpoint may have grown between the two: the proof says what its own covers.
-    let proof = Proof::of(index, &mut tiles, note)?;
-    let proof = match proof.verify_unpinned() {
-        Ok(_) => proof,
-        Err(_) => {
-            let (_, mut tiles) = home.read_ledger()?;
-            Proof::of(index, &mut tiles, fs::read(&path)?)?
-        }
-    };
-    Ok(proof)
+    let folder = home.store().ledger();
+    let note = read_checkpoint(&folder)?.context("the home has no ledger")?;
+    let checkpoint = Checkpoint::open_unverified(&note)?;
+    Ok(Proof::of(index, &mut Tiles::new(&folder, checkpoint.size), note)?)
 }
 
 #[derive(clap::Args)]
