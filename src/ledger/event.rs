@@ -7,18 +7,17 @@
 //! ```
 //!
 //! One event has one text: fields that do not apply are left out, those that do stand in the order
-//! of [`Leaf`], without spaces, and a text that would be written in any other way is refused. The
+//! of `docs/ledger.md`, without spaces, and a text that would be written in any other way is refused. The
 //! token is in none of them, and of subject and meta only a commitment, so a person can be erased
 //! from a ledger that never changes.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::leaf::{LeafReader, LeafWriter};
 use crate::claims::Grant;
 use crate::table::format::Reason;
-use crate::time::{from_rfc3339, to_rfc3339};
 use crate::token::{Digest, ForeignAlgorithm, TokenId};
 
 /// The only schema that this build writes and reads.
@@ -169,217 +168,181 @@ impl Event {
 
     /// Appends the leaf to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, &Leaf::of(self)).expect("plain text and numbers");
+        let Origin { actor, on_behalf_of, request, ticket } = &self.origin;
+        let mut leaf = LeafWriter::begin(out, SCHEMA);
+        leaf.text("type", self.type_name());
+        leaf.time("time", self.time);
+        leaf.text("actor", actor);
+        leaf.optional_text("on_behalf_of", on_behalf_of.as_deref());
+        leaf.optional_text("request", request.as_deref());
+        if let (Some(id), Some(digest)) = (self.token(), self.digest()) {
+            leaf.id("id", id);
+            leaf.hash("digest", &digest);
+        }
+        match &self.what {
+            What::Issue(issued) => issued.encode(&mut leaf),
+            What::Revoke { at, reason, successor, .. } => {
+                leaf.time("at", *at);
+                leaf.text("reason", reason.name());
+                if let Some(successor) = successor {
+                    leaf.id("successor", *successor);
+                }
+            }
+            What::SignerRetired { at, .. } => leaf.time("at", *at),
+            _ => {}
+        }
+        leaf.optional_text("ticket", ticket.as_deref());
+        if let Some(previous) = self.previous() {
+            leaf.number("previous", previous);
+        }
+        match &self.what {
+            What::Publish { epoch, generation, manifest } => {
+                leaf.number("epoch", *epoch);
+                leaf.number("generation", *generation);
+                leaf.hash("manifest", manifest);
+            }
+            What::SignerAdded { key, roles } => {
+                leaf.text("key", key);
+                leaf.texts("roles", roles.iter().map(String::as_str));
+            }
+            What::SignerRetired { key, .. } => leaf.text("key", key),
+            _ => {}
+        }
+        leaf.end();
     }
 
     /// Reads a leaf, and refuses any other text of the same event.
     pub fn parse(entry: &[u8]) -> Result<Event, EventError> {
-        let leaf: Leaf<'_> = serde_json::from_slice(entry).map_err(|err| {
-            // Without the text that the library's message may quote.
-            EventError::Json { column: err.column() }
-        })?;
-        let event = leaf.into_event()?;
+        let (mut leaf, schema) = LeafReader::begin(entry)?;
+        if schema != u64::from(SCHEMA) {
+            return Err(EventError::Schema { found: schema });
+        }
+        let type_name = leaf.text("type")?;
+        let time = leaf.time("time")?;
+        let mut origin = Origin {
+            actor: label(leaf.text("actor")?, "actor")?,
+            on_behalf_of: optional_label(&mut leaf, "on_behalf_of")?,
+            request: optional_label(&mut leaf, "request")?,
+            ticket: None,
+        };
+        let what = What::decode(&type_name, &mut leaf, &mut origin.ticket)?;
+        leaf.end()?;
+        let event = Event { time, origin, what };
         let mut again = Vec::with_capacity(entry.len());
         event.encode(&mut again);
         if again == entry { Ok(event) } else { Err(EventError::NotCanonical) }
     }
 }
 
-/// The fields of a leaf, in their order.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Leaf<'a> {
-    schema: u32,
-    #[serde(borrow, rename = "type")]
-    type_name: Cow<'a, str>,
-    #[serde(borrow)]
-    time: Cow<'a, str>,
-    #[serde(borrow)]
-    actor: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    on_behalf_of: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    request: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    digest: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    algorithm: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    audience: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    scopes: Option<Vec<Cow<'a, str>>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    not_before: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    expires: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    commitment: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    predecessor: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    at: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    successor: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    ticket: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    previous: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    epoch: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    manifest: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    key: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    roles: Option<Vec<Cow<'a, str>>>,
+impl What {
+    /// Reads what is left of a leaf, the ticket too, which stands in the middle of it.
+    fn decode(
+        type_name: &str,
+        leaf: &mut LeafReader<'_>,
+        ticket: &mut Option<String>,
+    ) -> Result<What, EventError> {
+        let mut read_ticket = |leaf: &mut LeafReader<'_>| -> Result<(), EventError> {
+            *ticket = optional_label(leaf, "ticket")?;
+            Ok(())
+        };
+        match type_name {
+            "issue" | "import" => {
+                let issued = Issued::decode(leaf)?;
+                read_ticket(leaf)?;
+                Ok(What::Issue(issued))
+            }
+            "revoke" | "rotate" => {
+                let (id, digest) = (leaf.id("id")?, leaf.hash("digest")?);
+                let at = leaf.time("at")?;
+                let reason = Reason::from_name(&leaf.text("reason")?);
+                let reason = reason.ok_or(EventError::Field { name: "reason" })?;
+                let successor = leaf.optional_id("successor")?;
+                read_ticket(leaf)?;
+                let previous = leaf.number("previous")?;
+                Ok(What::Revoke { id, digest, at, reason, successor, previous })
+            }
+            "erase" => {
+                let (id, digest) = (leaf.id("id")?, leaf.hash("digest")?);
+                read_ticket(leaf)?;
+                Ok(What::Erase { id, digest, previous: leaf.number("previous")? })
+            }
+            "publish" => {
+                read_ticket(leaf)?;
+                let (epoch, generation) = (leaf.number("epoch")?, leaf.number("generation")?);
+                Ok(What::Publish { epoch, generation, manifest: leaf.hash("manifest")? })
+            }
+            "signer-added" => {
+                read_ticket(leaf)?;
+                let key = leaf.text("key")?.into_owned();
+                let roles = leaf.optional_texts("roles")?;
+                let roles = roles.ok_or(EventError::Field { name: "roles" })?;
+                Ok(What::SignerAdded { key, roles })
+            }
+            "signer-retired" => {
+                let at = leaf.time("at")?;
+                read_ticket(leaf)?;
+                Ok(What::SignerRetired { key: leaf.text("key")?.into_owned(), at })
+            }
+            _ => Err(EventError::Field { name: "type" }),
+        }
+    }
 }
 
-impl<'a> Leaf<'a> {
-    fn of(event: &'a Event) -> Leaf<'a> {
-        let text = |text: &'a str| Some(Cow::Borrowed(text));
-        let Origin { actor, on_behalf_of, request, ticket } = &event.origin;
-        let mut leaf = Leaf {
-            schema: SCHEMA,
-            type_name: event.type_name().into(),
-            time: to_rfc3339(event.time).into(),
-            actor: actor.into(),
-            on_behalf_of: on_behalf_of.as_deref().and_then(text),
-            request: request.as_deref().and_then(text),
-            ticket: ticket.as_deref().and_then(text),
-            id: event.token().map(|id| id.to_string().into()),
-            digest: event.digest().map(|digest| hex(&digest).into()),
-            previous: event.previous(),
-            ..Leaf::default()
-        };
-        match &event.what {
-            What::Issue(issued) => leaf.issue(issued),
-            What::Revoke { at, reason, successor, .. } => {
-                leaf.at = Some(to_rfc3339(*at).into());
-                leaf.reason = text(reason.name());
-                leaf.successor = successor.map(|id| id.to_string().into());
-            }
-            What::Erase { .. } => {}
-            What::Publish { epoch, generation, manifest } => {
-                leaf.epoch = Some(*epoch);
-                leaf.generation = Some(*generation);
-                leaf.manifest = Some(hex(manifest).into());
-            }
-            What::SignerAdded { key, roles } => {
-                leaf.key = text(key);
-                leaf.roles = Some(roles.iter().map(|role| role.as_str().into()).collect());
-            }
-            What::SignerRetired { key, at } => {
-                leaf.key = text(key);
-                leaf.at = Some(to_rfc3339(*at).into());
+impl Issued {
+    fn encode(&self, leaf: &mut LeafWriter<'_>) {
+        let Issued { grant, .. } = self;
+        leaf.optional_text("algorithm", self.algorithm.map(ForeignAlgorithm::name));
+        leaf.text("kind", grant.kind.as_str());
+        leaf.optional_text("audience", Some(&*grant.audience).filter(|text| !text.is_empty()));
+        if !grant.scopes.is_empty() {
+            leaf.texts("scopes", grant.scopes.iter().map(String::as_str));
+        }
+        for (name, at) in [("not_before", self.not_before), ("expires", self.expires)] {
+            if let Some(at) = at {
+                leaf.time(name, at);
             }
         }
-        leaf
-    }
-
-    fn issue(&mut self, issued: &'a Issued) {
-        let Issued { grant, .. } = issued;
-        self.algorithm = issued.algorithm.map(|algorithm| algorithm.name().into());
-        self.kind = Some(grant.kind.as_str().to_owned().into());
-        self.audience = (!grant.audience.is_empty()).then(|| grant.audience.as_str().into());
-        let scopes = || grant.scopes.iter().map(|scope| scope.as_str().into()).collect();
-        self.scopes = (!grant.scopes.is_empty()).then(scopes);
-        self.not_before = issued.not_before.map(|at| to_rfc3339(at).into());
-        self.expires = issued.expires.map(|at| to_rfc3339(at).into());
-        self.commitment = issued.commitment.map(|hash| hex(&hash).into());
-        self.predecessor = issued.predecessor.map(|id| id.to_string().into());
-    }
-
-    fn into_event(self) -> Result<Event, EventError> {
-        if self.schema != SCHEMA {
-            return Err(EventError::Schema { found: self.schema });
+        if let Some(commitment) = &self.commitment {
+            leaf.hash("commitment", commitment);
         }
-        let label = |text: &Cow<'_, str>, name| {
-            let fits = text.len() <= LABEL_BYTES_MAX && !text.chars().any(char::is_control);
-            if fits { Ok(text.to_string()) } else { Err(EventError::Field { name }) }
-        };
-        let optional = |text: &Option<Cow<'_, str>>, name| {
-            text.as_ref().map(|text| label(text, name)).transpose()
-        };
-        let origin = Origin {
-            actor: label(&self.actor, "actor")?,
-            on_behalf_of: optional(&self.on_behalf_of, "on_behalf_of")?,
-            request: optional(&self.request, "request")?,
-            ticket: optional(&self.ticket, "ticket")?,
-        };
-        let time = time(&self.time, "time")?;
-        Ok(Event { time, origin, what: self.what()? })
-    }
-
-    fn what(&self) -> Result<What, EventError> {
-        let missing = |name| EventError::Field { name };
-        match &*self.type_name {
-            "issue" | "import" => self.issued().map(What::Issue),
-            "revoke" | "rotate" => {
-                let reason = self.reason.as_deref().and_then(Reason::from_name);
-                Ok(What::Revoke {
-                    id: id(&self.id, "id")?,
-                    digest: hash(&self.digest, "digest")?,
-                    at: time(self.at.as_deref().unwrap_or_default(), "at")?,
-                    reason: reason.ok_or(missing("reason"))?,
-                    successor: optional_id(&self.successor, "successor")?,
-                    previous: self.previous.ok_or(missing("previous"))?,
-                })
-            }
-            "erase" => Ok(What::Erase {
-                id: id(&self.id, "id")?,
-                digest: hash(&self.digest, "digest")?,
-                previous: self.previous.ok_or(missing("previous"))?,
-            }),
-            "publish" => Ok(What::Publish {
-                epoch: self.epoch.ok_or(missing("epoch"))?,
-                generation: self.generation.ok_or(missing("generation"))?,
-                manifest: hash(&self.manifest, "manifest")?,
-            }),
-            "signer-added" => Ok(What::SignerAdded {
-                key: self.key.as_deref().ok_or(missing("key"))?.to_owned(),
-                roles: self.roles.iter().flatten().map(|role| role.to_string()).collect(),
-            }),
-            "signer-retired" => Ok(What::SignerRetired {
-                key: self.key.as_deref().ok_or(missing("key"))?.to_owned(),
-                at: time(self.at.as_deref().unwrap_or_default(), "at")?,
-            }),
-            _ => Err(missing("type")),
+        if let Some(predecessor) = self.predecessor {
+            leaf.id("predecessor", predecessor);
         }
     }
 
-    fn issued(&self) -> Result<Issued, EventError> {
-        let missing = |name| EventError::Field { name };
-        let kind = self.kind.as_deref().and_then(|kind| kind.parse().ok());
-        let scopes = self.scopes.iter().flatten().map(|scope| scope.to_string()).collect();
-        let audience = self.audience.as_deref().unwrap_or_default();
-        let grant = Grant::new(kind.ok_or(missing("kind"))?, audience, scopes);
-        let algorithm = self
-            .algorithm
-            .as_deref()
-            .map(|name| ForeignAlgorithm::from_name(name).ok_or(missing("algorithm")));
-        let optional_time = |text: &Option<Cow<'_, str>>, name| {
-            text.as_deref().map(|text| time(text, name)).transpose()
-        };
-        let commitment = self.commitment.is_some().then(|| hash(&self.commitment, "commitment"));
+    fn decode(leaf: &mut LeafReader<'_>) -> Result<Issued, EventError> {
+        let field = |name| EventError::Field { name };
+        let (id, digest) = (leaf.id("id")?, leaf.hash("digest")?);
+        let algorithm = leaf.optional_text("algorithm")?;
+        let algorithm = algorithm
+            .map(|name| ForeignAlgorithm::from_name(&name).ok_or(field("algorithm")))
+            .transpose()?;
+        let kind = leaf.text("kind")?.parse().map_err(|_| field("kind"))?;
+        let audience = leaf.optional_text("audience")?.unwrap_or_default();
+        let scopes = leaf.optional_texts("scopes")?.unwrap_or_default();
         Ok(Issued {
-            id: id(&self.id, "id")?,
-            digest: hash(&self.digest, "digest")?,
-            algorithm: algorithm.transpose()?,
-            grant: grant.map_err(|_| missing("scopes"))?,
-            not_before: optional_time(&self.not_before, "not_before")?,
-            expires: optional_time(&self.expires, "expires")?,
-            commitment: commitment.transpose()?,
-            predecessor: optional_id(&self.predecessor, "predecessor")?,
+            id,
+            digest,
+            algorithm,
+            grant: Grant::new(kind, &audience, scopes).map_err(|_| field("scopes"))?,
+            not_before: leaf.optional_time("not_before")?,
+            expires: leaf.optional_time("expires")?,
+            commitment: leaf.optional_hash("commitment")?,
+            predecessor: leaf.optional_id("predecessor")?,
         })
     }
+}
+
+fn label(text: Cow<'_, str>, name: &'static str) -> Result<String, EventError> {
+    let fits = text.len() <= LABEL_BYTES_MAX && !text.chars().any(char::is_control);
+    if fits { Ok(text.into_owned()) } else { Err(EventError::Field { name }) }
+}
+
+fn optional_label(
+    leaf: &mut LeafReader<'_>,
+    name: &'static str,
+) -> Result<Option<String>, EventError> {
+    leaf.optional_text(name)?.map(|text| label(text, name)).transpose()
 }
 
 /// The commitment to who a token is for: SHA-256 of the salt, then the length of the subject (u16,
@@ -393,31 +356,6 @@ pub fn commitment(salt: &[u8; 32], subject: &str, meta: &str) -> [u8; 32] {
         hash.update(text);
     }
     hash.finalize().into()
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    blake3::Hash::from_bytes(*hash).to_hex().to_string()
-}
-
-fn hash(text: &Option<Cow<'_, str>>, name: &'static str) -> Result<[u8; 32], EventError> {
-    let hash = text.as_deref().and_then(|text| blake3::Hash::from_hex(text).ok());
-    hash.map(|hash| *hash.as_bytes()).ok_or(EventError::Field { name })
-}
-
-fn id(text: &Option<Cow<'_, str>>, name: &'static str) -> Result<TokenId, EventError> {
-    let id = text.as_deref().and_then(|text| text.parse().ok());
-    id.ok_or(EventError::Field { name })
-}
-
-fn optional_id(
-    text: &Option<Cow<'_, str>>,
-    name: &'static str,
-) -> Result<Option<TokenId>, EventError> {
-    text.is_some().then(|| id(text, name)).transpose()
-}
-
-fn time(text: &str, name: &'static str) -> Result<i64, EventError> {
-    from_rfc3339(text).map(|(unix_s, _)| unix_s).ok_or(EventError::Field { name })
 }
 
 /// Why an entry is no event.
@@ -434,7 +372,7 @@ pub enum EventError {
     #[error("schema {found}, this build reads {SCHEMA}")]
     Schema {
         /// The schema found.
-        found: u32,
+        found: u64,
     },
     /// A field is missing, or not what it should be.
     #[error("field `{name}` is missing or not what it should be")]
@@ -451,6 +389,10 @@ pub enum EventError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn hex(hash: &[u8; 32]) -> String {
+        blake3::Hash::from_bytes(*hash).to_hex().to_string()
+    }
 
     pub(crate) fn samples() -> Vec<Event> {
         let id = |text: &str| text.parse::<TokenId>().unwrap();

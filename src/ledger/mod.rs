@@ -17,6 +17,7 @@ mod audit;
 mod checkpoint;
 mod event;
 mod index;
+mod leaf;
 mod openings;
 mod proof;
 mod tiles;

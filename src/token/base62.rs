@@ -7,7 +7,10 @@ pub(super) const DIGITS: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// The first number that 14 digits cannot write.
 pub(super) const ID_LIMIT: u128 = 62_u128.pow(14);
-const _: () = assert!(ID_CHARS == 14);
+const HALF_CHARS: usize = ID_CHARS / 2;
+const HALF_LIMIT: u128 = 62_u128.pow(7);
+const _: () = assert!(ID_CHARS == 14 && HALF_LIMIT * HALF_LIMIT == ID_LIMIT);
+const _: () = assert!(HALF_LIMIT < u64::MAX as u128);
 
 /// Value of a byte that is no digit.
 const NO_DIGIT: u8 = 0xFF;
@@ -38,23 +41,27 @@ pub(super) fn encode_check(mut crc: u32) -> [u8; CHECK_CHARS] {
 
 /// Fourteen digits as the number that they write, big-endian.
 pub(super) fn decode_id(chars: &[u8; ID_CHARS]) -> Option<[u8; ID_BYTES]> {
-    let mut number = 0_u128;
-    for &char in chars {
-        let value = VALUES[usize::from(char)];
-        if value == NO_DIGIT {
-            return None;
-        }
-        number = number * 62 + u128::from(value);
-    }
-    Some(id_bytes(number))
+    let half = |chars: &[u8]| {
+        chars.iter().try_fold(0_u64, |number, &char| {
+            let value = VALUES[usize::from(char)];
+            (value != NO_DIGIT).then(|| number * 62 + u64::from(value))
+        })
+    };
+    let (high, low) = chars.split_at(HALF_CHARS);
+    Some(id_bytes(u128::from(half(high)?) * HALF_LIMIT + u128::from(half(low)?)))
 }
 
 pub(super) fn encode_id(id: &[u8; ID_BYTES]) -> [u8; ID_CHARS] {
-    let mut number = number(id);
+    // Two halves of seven digits: the processor divides 64 bits far faster than 128.
+    let number = number(id);
     let mut chars = [0; ID_CHARS];
-    for char in chars.iter_mut().rev() {
-        *char = DIGITS[(number % 62) as usize];
-        number /= 62;
+    let (high, low) = chars.split_at_mut(HALF_CHARS);
+    for (half, number) in [(high, number / HALF_LIMIT), (low, number % HALF_LIMIT)] {
+        let mut number = u64::try_from(number).expect("below 62^7");
+        for char in half.iter_mut().rev() {
+            *char = DIGITS[(number % 62) as usize];
+            number /= 62;
+        }
     }
     chars
 }

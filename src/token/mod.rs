@@ -197,6 +197,11 @@ impl TokenId {
         TokenId(base62::id_bytes(base62::remainder(digest)))
     }
 
+    /// The id as it is written: 14 base62 digits.
+    pub fn chars(&self) -> [u8; ID_CHARS] {
+        base62::encode_id(&self.0)
+    }
+
     /// Reads 14 base62 digits.
     pub fn from_chars(chars: &[u8]) -> Option<TokenId> {
         let chars: &[u8; ID_CHARS] = chars.try_into().ok()?;
@@ -211,8 +216,7 @@ impl TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let chars = base62::encode_id(&self.0);
-        f.pad(std::str::from_utf8(&chars).expect("base62 digits are ASCII"))
+        f.pad(std::str::from_utf8(&self.chars()).expect("base62 digits are ASCII"))
     }
 }
 
