@@ -53,7 +53,7 @@ impl Delta {
     pub(super) fn issue(&mut self, index: u64, entry: &Entry<'_>) -> io::Result<()> {
         let mut encoded = std::mem::take(&mut self.item);
         entry.encode(&mut encoded);
-        let pushed = self.push(&entry.record.digest, index, &[&[0], &encoded]);
+        let pushed = self.push(&entry.record.digest, index, 0, &encoded);
         self.item = encoded;
         pushed
     }
@@ -62,16 +62,18 @@ impl Delta {
     pub(super) fn act(&mut self, index: u64, digest: &Digest, act: Act) -> io::Result<()> {
         match act {
             Act::Revoke { at, now, reason } => {
-                let fields = [u8::from(now), reason];
-                self.push(digest, index, &[&[1], &at.0.to_le_bytes(), &fields])
+                let [a, b, c, d] = at.0.to_le_bytes();
+                self.push(digest, index, 1, &[a, b, c, d, u8::from(now), reason])
             }
-            Act::Erase => self.push(digest, index, &[&[2]]),
+            Act::Erase => self.push(digest, index, 2, &[]),
         }
     }
 
-    fn push(&mut self, digest: &Digest, index: u64, parts: &[&[u8]]) -> io::Result<()> {
-        let key = [&digest[..], &index.to_be_bytes()].concat();
-        self.sorter.push(&[&key[..], &parts.concat()].concat())
+    fn push(&mut self, digest: &Digest, index: u64, tag: u8, rest: &[u8]) -> io::Result<()> {
+        let mut head = [tag; KEY_BYTES + 1];
+        head[..digest.len()].copy_from_slice(digest);
+        head[digest.len()..KEY_BYTES].copy_from_slice(&index.to_be_bytes());
+        self.sorter.push_parts(&[&head, rest])
     }
 }
 

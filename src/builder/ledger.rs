@@ -12,6 +12,7 @@
 //! waits for it, and takes it only to name what it made.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -274,6 +275,7 @@ impl<'a> Source<'a> {
             subjects: Subjects::of(self.openings.clone()),
             delta: Delta::new(MEMORY_BYTES_DEFAULT / 2, &self.folder),
             numbers: HashMap::new(),
+            grant: Vec::new(),
             bottom,
         };
         each_event(self.tiles, from, &mut |index, event| {
@@ -292,6 +294,8 @@ struct Reading<'a> {
     subjects: Subjects,
     delta: Delta,
     numbers: HashMap<Vec<u8>, u32>,
+    /// Bytes of the grant at hand.
+    grant: Vec<u8>,
     bottom: u64,
 }
 
@@ -356,11 +360,12 @@ impl Reading<'_> {
     }
 
     fn number(&mut self, issued: &Issued) -> Result<u32, BuildError> {
-        let mut grant = Vec::new();
-        issued.grant.encode(&mut grant);
-        if let Some(&number) = self.numbers.get(&grant) {
+        self.grant.clear();
+        issued.grant.encode(&mut self.grant);
+        if let Some(&number) = self.numbers.get(&self.grant) {
             return Ok(number);
         }
+        let grant = self.grant.clone();
         if self.delta.grants.len() == GRANTS_MAX {
             return Err(TableError::TooManyGrants.into());
         }
@@ -398,29 +403,42 @@ impl Subjects {
     }
 }
 
-/// Gives all events from `from` on to `each`, in order. Parsed by several threads.
+/// Gives all events from `from` on to `each`, in order. While it takes some, others are parsed.
 pub fn each_event(
     tiles: &Tiles,
     from: u64,
     each: &mut dyn FnMut(u64, &Event) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {
-    let (mut next, end) = (from / TILE_WIDTH, tiles.size().div_ceil(TILE_WIDTH));
-    while next < end {
-        let group = next..end.min(next + BUNDLES_TOGETHER);
-        next = group.end;
-        let parsed: Vec<Vec<(u64, Event)>> = if group.end - group.start == 1 {
-            vec![parse(tiles, group.start, from)?]
+    let (first, end) = (from / TILE_WIDTH, tiles.size().div_ceil(TILE_WIDTH));
+    let group = |at: u64| at..end.min(at + BUNDLES_TOGETHER);
+    let mut next = group(first);
+    let mut parsed = parse_group(tiles, next.clone(), from)?;
+    while !next.is_empty() {
+        next = group(next.end);
+        let mut following = Ok(Vec::new());
+        let mut take =
+            || parsed.iter().flatten().try_for_each(|(index, event)| each(*index, event));
+        if next.is_empty() {
+            take()?;
         } else {
-            group
-                .into_par_iter()
-                .map(|bundle| parse(tiles, bundle, from))
-                .collect::<Result<_, _>>()?
-        };
-        for (index, event) in parsed.iter().flatten() {
-            each(*index, event)?;
+            rayon::in_place_scope(|scope| {
+                scope.spawn(|_| following = parse_group(tiles, next.clone(), from));
+                take()
+            })?;
         }
+        parsed = following?;
     }
     Ok(())
+}
+
+type Parsed = Vec<Vec<(u64, Event)>>;
+
+fn parse_group(tiles: &Tiles, group: Range<u64>, from: u64) -> Result<Parsed, LedgerError> {
+    // Waking threads costs more than parsing a little.
+    if group.end - group.start <= 1 {
+        return group.map(|bundle| parse(tiles, bundle, from)).collect();
+    }
+    group.into_par_iter().map(|bundle| parse(tiles, bundle, from)).collect()
 }
 
 fn parse(tiles: &Tiles, bundle: u64, from: u64) -> Result<Vec<(u64, Event)>, LedgerError> {

@@ -68,9 +68,15 @@ impl Sorter {
 
     /// Adds an item, which is at least a key long and at most 65,535 bytes.
     pub fn push(&mut self, item: &[u8]) -> io::Result<()> {
-        let len = u16::try_from(item.len()).expect("items are bounded by the caller");
-        let needed = LEN_BYTES + item.len();
-        let bucket = &mut self.buckets[usize::from(item[self.depth])];
+        self.push_parts(&[item])
+    }
+
+    /// As [`Sorter::push`], in parts; the key is the first, or its beginning.
+    pub fn push_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let len = u16::try_from(bytes).expect("items are bounded by the caller");
+        let needed = LEN_BYTES + bytes;
+        let bucket = &mut self.buckets[usize::from(parts[0][self.depth])];
         let block = match bucket.blocks.last_mut() {
             Some(block) if block.capacity() - block.len() >= needed => block,
             _ => {
@@ -80,7 +86,7 @@ impl Sorter {
             }
         };
         block.extend_from_slice(&len.to_le_bytes());
-        block.extend_from_slice(item);
+        parts.iter().for_each(|part| block.extend_from_slice(part));
         bucket.bytes += needed;
         if self.held > self.memory_max { self.spill() } else { Ok(()) }
     }
@@ -91,44 +97,58 @@ impl Sorter {
         each: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let together = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = self.memory_max / (4 * together);
+        // Two groups are in memory, one sorted and one that is being sorted.
+        let share = self.memory_max / (8 * together);
         let buckets = std::mem::take(&mut self.buckets).into_iter();
         let mut buckets = buckets.filter(|bucket| bucket.bytes > 0);
-        loop {
-            // Taken out, so that each group's memory is free before the next is sorted.
-            let group: Vec<Bucket> = buckets.by_ref().take(together).collect();
-            if group.is_empty() {
-                return Ok(());
+        // Taken out, so that a group's memory is free when it is done.
+        let mut next = || buckets.by_ref().take(together).collect::<Vec<Bucket>>();
+        let mut sorted = self.sort_group(next(), share);
+        while !sorted.is_empty() {
+            let group = next();
+            let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
+            let mut following = Vec::new();
+            // Waking threads costs more than sorting a little.
+            if bytes < BLOCK_BYTES {
+                self.give_group(sorted, each)?;
+                following = self.sort_group(group, share);
+            } else {
+                rayon::in_place_scope(|scope| {
+                    scope.spawn(|_| following = self.sort_group(group, share));
+                    self.give_group(sorted, each)
+                })?;
             }
-            self.drain_group(group, share, each)?;
+            sorted = following;
+        }
+        Ok(())
+    }
+
+    /// Sorts the buckets of a group. One that was spilled and has more than `share` bytes stays as
+    /// it is.
+    fn sort_group(&self, group: Vec<Bucket>, share: usize) -> Vec<io::Result<Drained>> {
+        let sort = |bucket: Bucket| {
+            if bucket.bytes > share && !bucket.spilled.is_empty() {
+                return Ok(Drained::Large(bucket));
+            }
+            Ok(Drained::Sorted(Sorted::of(self.blocks_of(&bucket)?, self.key_bytes)))
+        };
+        let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
+        if bytes < BLOCK_BYTES {
+            group.into_iter().map(sort).collect()
+        } else {
+            group.into_par_iter().map(sort).collect()
         }
     }
 
-    fn drain_group<E: From<io::Error>>(
+    fn give_group<E: From<io::Error>>(
         &self,
-        group: Vec<Bucket>,
-        share: usize,
+        group: Vec<io::Result<Drained>>,
         each: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let is_large = |bucket: &Bucket| bucket.bytes > share && !bucket.spilled.is_empty();
-        let sort = |bucket: &Bucket| {
-            if is_large(bucket) {
-                return Ok(Sorted::default());
-            }
-            Ok(Sorted::of(self.blocks_of(bucket)?, self.key_bytes))
-        };
-        let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
-        // Waking threads costs more than sorting a little.
-        let sorted: Vec<io::Result<Sorted>> = if bytes < BLOCK_BYTES {
-            group.iter().map(sort).collect()
-        } else {
-            group.par_iter().map(sort).collect()
-        };
-        for (bucket, sorted) in group.iter().zip(sorted) {
-            if is_large(bucket) {
-                self.drain_large(bucket, each)?;
-            } else {
-                sorted?.items().try_for_each(&mut *each)?;
+        for drained in group {
+            match drained? {
+                Drained::Sorted(sorted) => sorted.items().try_for_each(&mut *each)?,
+                Drained::Large(bucket) => self.drain_large(&bucket, each)?,
             }
         }
         Ok(())
@@ -198,8 +218,14 @@ impl Sorter {
     }
 }
 
+/// A bucket whose turn has come.
+enum Drained {
+    Sorted(Sorted),
+    /// More than fits in memory beside the others.
+    Large(Bucket),
+}
+
 /// The items of a bucket, with their order.
-#[derive(Default)]
 struct Sorted {
     bytes: Vec<u8>,
     /// The first eight key bytes as a number, which decides nearly always, and where the item is.
