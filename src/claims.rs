@@ -141,7 +141,8 @@ impl<'a> GrantView<'a> {
         }
     }
 
-    fn scopes(&self) -> impl Iterator<Item = &'a [u8]> {
+    /// The scopes, as bytes, ascending.
+    pub fn scopes(&self) -> impl Iterator<Item = &'a [u8]> {
         let mut left = self.scopes;
         std::iter::from_fn(move || {
             let (scope, rest) = take_short(left)?;

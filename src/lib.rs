@@ -93,11 +93,15 @@ pub mod manifest;
 #[cfg(feature = "store")]
 pub mod note;
 #[cfg(feature = "store")]
+pub mod peer;
+#[cfg(feature = "store")]
 pub mod policy;
 #[cfg(feature = "store")]
 pub mod revocations;
 #[cfg(feature = "store")]
 pub mod signers;
+#[cfg(feature = "store")]
+pub mod socket;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(feature = "store")]

@@ -68,6 +68,19 @@ pub fn from_rfc3339(text: &str) -> Option<(i64, u32)> {
     Some((instant.as_second() - before, rest))
 }
 
+/// A whole number of days, hours, minutes or seconds, such as `90d`, in seconds.
+pub fn parse_span(text: &str) -> Option<i64> {
+    let unit_s = match text.as_bytes().last()? {
+        b'd' => 86_400,
+        b'h' => 3600,
+        b'm' => 60,
+        b's' => 1,
+        _ => return None,
+    };
+    let number: u32 = text[..text.len() - 1].parse().ok()?;
+    Some(i64::from(number) * unit_s)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

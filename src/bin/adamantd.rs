@@ -46,6 +46,9 @@ struct Arguments {
     /// Where to listen, and nowhere else
     #[arg(long, env = "ADAMANT_SOCKET")]
     socket: Option<PathBuf>,
+    /// Where to answer HTTP, and nowhere else
+    #[arg(long, env = "ADAMANT_HTTP_SOCKET")]
+    http_socket: Option<PathBuf>,
     /// Listen at once, and answer `unavailable` until there is something to serve
     #[arg(long)]
     wait: bool,
@@ -79,6 +82,10 @@ impl Arguments {
         }
         if let Some(socket) = &self.socket {
             config.sockets = vec![socket.clone()];
+            config.http_sockets.clear();
+        }
+        if let Some(socket) = &self.http_socket {
+            config.http_sockets = vec![socket.clone()];
         }
         Ok(config)
     }

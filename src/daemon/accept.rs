@@ -16,10 +16,10 @@ use tokio::net::UnixListener;
 
 use super::callers::Callers;
 use super::connection::Connection;
-use super::peer;
 use super::seats::Seats;
 use super::worker::Workers;
 use super::{Config, SharedLive, log};
+use crate::peer;
 use crate::wire::{ErrorCode, push_error};
 
 /// How long accepting rests after it failed, so that a daemon out of descriptors does not spin.
@@ -48,11 +48,16 @@ pub(super) struct Porter {
 }
 
 impl Porter {
-    pub(super) fn new(listening: Vec<Listening>, config: &Config, live: SharedLive) -> Porter {
+    pub(super) fn new(
+        listening: Vec<Listening>,
+        config: &Config,
+        live: SharedLive,
+        seats: Arc<Seats>,
+    ) -> Porter {
         Porter {
             listening,
             callers: config.callers.clone(),
-            seats: Seats::new(config.connections_max, config.connections_uid_max),
+            seats,
             live,
             reserve: reserve(),
             told_at: None,

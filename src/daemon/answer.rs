@@ -9,22 +9,20 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::callers::{Caller, Operation};
 use super::live::Serving;
+use super::question::{Question, claims_of};
 use super::status;
 use super::{Live, live};
-use crate::claims::{Grant, Mismatch};
-use crate::revocations::Revocations;
-use crate::store::{Generation, Located};
-use crate::table::Personal;
+use crate::store::Generation;
 use crate::time::TableTime;
-use crate::token::{Digest, ForeignAlgorithm, TokenId};
-use crate::verdict::{Verdict, judge};
+use crate::token::{Digest, ForeignAlgorithm};
+use crate::verdict::Verdict;
 use crate::wire::{
     CLAIMS_BYTES_MAX, Claims, DIGESTS_MAX, ErrorCode, FrameError, Hello, Limits, PROTOCOL_VERSION,
-    ROW_BYTES, Record, Request, RequirementRef, Row, push_error, push_hello, push_status,
-    push_verdicts,
+    ROW_BYTES, Request, Row, push_error, push_hello, push_status, push_verdicts,
 };
 
 /// Digests after which a tick takes no more frames: at some 20 ns each, a millisecond.
@@ -224,6 +222,7 @@ impl Batch {
         if self.frames.is_empty() {
             return;
         }
+        let began = Instant::now();
         let now = live.now(serving);
         let head = serving.head(now);
         self.judge_all(serving, now);
@@ -245,7 +244,7 @@ impl Batch {
                 }
             });
         }
-        self.count(&live.counters);
+        self.count(&live.counters, began.elapsed());
     }
 
     fn claims(&self, generation: &Generation, rows: Range<usize>) -> Vec<Option<Claims>> {
@@ -287,16 +286,17 @@ impl Batch {
         });
     }
 
-    fn count(&self, counters: &live::Counters) {
-        let mut counts = [0; Verdict::ALL.len()];
+    fn count(&self, counters: &live::Counters, took: Duration) {
+        let (mut counts, mut frames) = ([0; Verdict::ALL.len()], 0);
         for frame in self.frames.iter().filter(|frame| !frame.is_own) {
             if let Asks::Verdicts { digests, .. } = &frame.asks {
+                frames += 1;
                 for row in &self.rows[digests.clone()] {
                     counts[row.verdict as usize] += 1;
                 }
             }
         }
-        counters.verdicts(&counts);
+        counters.verdicts(&counts, frames, took);
     }
 }
 
@@ -335,103 +335,6 @@ fn forbidden(caller: &Caller, request: &Request<'_>) -> Option<&'static str> {
 
 fn refusal(err: &FrameError) -> Asks {
     nothing(err.code(), err.to_string())
-}
-
-/// The requirement of one frame, with what it came to for the grants that were seen last.
-#[derive(Default)]
-struct Question<'a> {
-    /// First digest that is not of this frame.
-    end: usize,
-    requirement: Option<RequirementRef<'a>>,
-    /// Set for a caller from whom some tokens are kept.
-    limited: Option<&'a Caller>,
-    memo: [Option<((u8, u32), Admission)>; MEMO],
-}
-
-/// What a grant is to a question.
-#[derive(Clone, Copy)]
-struct Admission {
-    /// Whether the caller may ask about its tokens.
-    askable: bool,
-    admits: Result<(), Mismatch>,
-}
-
-/// Most tokens of a frame share a few grants.
-const MEMO: usize = 8;
-
-impl<'a> Question<'a> {
-    fn new(end: usize, requirement: &'a [u8], limited: Option<&'a Caller>) -> Question<'a> {
-        let requirement = RequirementRef::again(requirement);
-        let asks = !requirement.is_any();
-        Question { end, requirement: asks.then_some(requirement), limited, memo: [None; MEMO] }
-    }
-
-    fn row(
-        &mut self,
-        generation: &Generation,
-        revoked: Option<&Revocations>,
-        found: Option<Located<'_>>,
-        now: TableTime,
-    ) -> Row {
-        let Some(Located { layer: table, record, .. }) = found else {
-            return Row::without_record(Verdict::Unknown);
-        };
-        let grant = record.grant.get();
-        if self.limited.is_some() && !self.admission(generation, table, grant).askable {
-            return Row::without_record(Verdict::CallerNotAllowed);
-        }
-        let mut standing = record.standing();
-        if let Some(at) = revoked.and_then(|list| list.get(&record.digest)) {
-            standing = standing.ending_at(at);
-        }
-        let verdict = judge(&standing, now, || match self.requirement {
-            Some(_) => self.admission(generation, table, grant).admits,
-            None => Ok(()),
-        });
-        let Some(id) = TokenId::from_bytes(record.id) else {
-            // Verified tables have no such record; without an id there is nothing to vouch for.
-            return Row::without_record(Verdict::Unknown);
-        };
-        let expires = TableTime(record.expires.get());
-        Row { verdict, record: Some(Record { id, table, expires, grant }) }
-    }
-
-    fn admission(&mut self, generation: &Generation, table: u8, grant: u32) -> Admission {
-        let slot = &mut self.memo[grant as usize % MEMO];
-        if let Some((seen, admission)) = slot
-            && *seen == (table, grant)
-        {
-            return *admission;
-        }
-        let admission = match generation.layer(table).and_then(|layer| layer.table.grant(grant)) {
-            Some(view) => Admission {
-                askable: self.limited.is_none_or(|caller| caller.may_ask_about(&view)),
-                admits: self.requirement.as_ref().map_or(Ok(()), |requirement| {
-                    view.admits(requirement.kind, requirement.audience, requirement.scopes())
-                }),
-            },
-            // Verified tables have no such grant; it admits nothing, and nobody.
-            None => Admission { askable: false, admits: Err(Mismatch::Kind) },
-        };
-        *slot = Some(((table, grant), admission));
-        admission
-    }
-}
-
-fn claims_of(generation: &Generation, record: Record, rank: u32) -> Option<Claims> {
-    let layer = generation.layer(record.table)?;
-    let grant = Grant::decode(layer.table.grant_bytes(record.grant)?).ok()?;
-    let (subject, meta) = match layer.subjects.get(rank)? {
-        Personal::Known { subject, meta } => (subject, meta),
-        Personal::Erased => ("", ""),
-    };
-    Some(Claims {
-        kind: grant.kind.to_string(),
-        audience: grant.audience,
-        scopes: grant.scopes,
-        subject: subject.to_owned(),
-        meta: meta.to_owned(),
-    })
 }
 
 fn hello(serving: &Serving) -> Hello {

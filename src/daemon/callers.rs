@@ -1,23 +1,17 @@
 //! Who may ask what: rules over the user and the groups of a peer, as the kernel vouches for them.
 //!
-//! A peer is judged once, when it connects; the credentials are those at `connect()`. A pid is no
-//! ground for any decision, since it may belong to another process by now.
+//! A peer is judged once, when it connects.
 
-use std::fs;
-use std::os::unix::net::UnixStream;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::peer::{self, Peer};
 use crate::claims::GrantView;
+use crate::peer::{self, Name, Peer, UnknownName};
 use crate::token::Kind;
-
-/// The user that stands for all who have no number in this user namespace. It is nobody, and may
-/// nothing.
-const OVERFLOW_UID: &str = "/proc/sys/kernel/overflowuid";
-const OVERFLOW_UID_DEFAULT: u32 = 65_534;
 
 /// All rules, in order.
 #[derive(Clone, Debug)]
@@ -41,13 +35,6 @@ pub struct Rule {
     kinds: Vec<String>,
     #[serde(default)]
     audiences: Vec<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Name {
-    Number(u32),
-    Name(String),
 }
 
 /// What can be asked of a daemon.
@@ -84,17 +71,15 @@ pub struct Caller {
 impl Callers {
     /// Checks the rules, and resolves their names.
     pub(super) fn new(rules: Vec<Rule>, sockets: &[PathBuf]) -> Result<Callers, RuleError> {
-        let overflow_uid = fs::read_to_string(OVERFLOW_UID).ok();
-        let overflow_uid = overflow_uid.and_then(|uid| uid.trim().parse().ok());
         let rules = rules.into_iter().map(|rule| rule.check(sockets)).collect::<Result<_, _>>()?;
-        Ok(Callers { rules, overflow_uid: overflow_uid.unwrap_or(OVERFLOW_UID_DEFAULT) })
+        Ok(Callers { rules, overflow_uid: peer::overflow_uid() })
     }
 
     /// What the peer of a connection to `socket` may; `None`: nothing.
     pub(super) fn judge(
         &self,
         socket: &Path,
-        stream: &UnixStream,
+        stream: &impl AsFd,
         peer: &Peer,
     ) -> Option<Arc<Caller>> {
         if peer.uid == self.overflow_uid {
@@ -110,6 +95,18 @@ impl Callers {
             (rule.sockets.is_empty() || rule.sockets.iter().any(|named| named == socket))
                 && (rule.users.is_empty() || rule.users.contains(&peer.uid))
                 && (rule.groups.is_empty() || { in_group }())
+        };
+        self.rules.iter().find(fits).map(|rule| Arc::clone(&rule.caller))
+    }
+}
+
+impl Callers {
+    /// What somebody at a loopback address may, of whom nothing is known; `None`: nothing. A rule
+    /// must name the address, and no user or group.
+    pub(super) fn judge_loopback(&self, address: SocketAddr) -> Option<Arc<Caller>> {
+        let named = PathBuf::from(address.to_string());
+        let fits = |rule: &&Judged| {
+            rule.sockets.contains(&named) && rule.users.is_empty() && rule.groups.is_empty()
         };
         self.rules.iter().find(fits).map(|rule| Arc::clone(&rule.caller))
     }
@@ -147,12 +144,9 @@ impl Rule {
             return Err(RuleError::Socket { path: other.clone() });
         }
         let kind = |kind: String| kind.parse().map_err(|_| RuleError::Kind { kind });
-        let resolve = |names: Vec<Name>, file| {
-            names.into_iter().map(|name| name.number(file)).collect::<Result<Vec<u32>, _>>()
-        };
         Ok(Judged {
-            users: resolve(self.users, "/etc/passwd")?,
-            groups: resolve(self.groups, "/etc/group")?,
+            users: self.users.into_iter().map(Name::uid).collect::<Result<_, _>>()?,
+            groups: self.groups.into_iter().map(Name::gid).collect::<Result<_, _>>()?,
             caller: Arc::new(Caller {
                 kinds: self.kinds.into_iter().map(kind).collect::<Result<_, _>>()?,
                 audiences: self.audiences,
@@ -163,39 +157,19 @@ impl Rule {
     }
 }
 
-impl Name {
-    /// The number of a name. Both files have it in their third column.
-    fn number(self, file: &'static str) -> Result<u32, RuleError> {
-        let name = match self {
-            Name::Number(number) => return Ok(number),
-            Name::Name(name) => name,
-        };
-        let lines = fs::read_to_string(file).unwrap_or_default();
-        let mut lines = lines.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let line = lines.find(|columns| columns[0] == name);
-        let number = line.and_then(|columns| columns.get(2)?.parse().ok());
-        number.ok_or(RuleError::Name { name, file })
-    }
-}
-
 /// Why a rule is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuleError {
     /// A socket that is not listened on.
-    #[error("{} is not one of `sockets`", path.display())]
+    #[error("{} is not one of `sockets`, `http_sockets` or `http_loopback`", path.display())]
     Socket {
         /// The path.
         path: PathBuf,
     },
     /// No such user or group.
-    #[error("`{name}` is not in {file}: use its number")]
-    Name {
-        /// The name.
-        name: String,
-        /// Where it was looked for.
-        file: &'static str,
-    },
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     /// Not a kind of token.
     #[error("`{kind}` is no kind of token: 1 to 8 lower-case letters and digits")]
     Kind {

@@ -5,10 +5,12 @@
 //! default; a file of the operator's lies over it, setting by setting.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::header::HeaderName;
 use serde::Deserialize;
 use toml::Table;
 
@@ -32,6 +34,12 @@ pub struct Config {
     pub state: PathBuf,
     /// Where to listen.
     pub sockets: Vec<PathBuf>,
+    /// Where to answer HTTP.
+    pub http_sockets: Vec<PathBuf>,
+    /// Loopback addresses at which HTTP is answered when systemd passes them.
+    pub http_loopback: Vec<SocketAddr>,
+    /// The header field with the token, where `Authorization` carries none.
+    pub http_token_header: Option<HeaderName>,
     /// Where the tables are held.
     pub load: table::Load,
     /// How often to look at store and policy.
@@ -118,6 +126,9 @@ struct File {
     policy: PathBuf,
     state: PathBuf,
     sockets: Vec<PathBuf>,
+    http_sockets: Vec<PathBuf>,
+    http_loopback: Vec<SocketAddr>,
+    http_token_header: String,
     load: Load,
     poll_s: u64,
     workers: usize,
@@ -152,13 +163,29 @@ impl File {
         if self.sockets.is_empty() {
             return Err(ConfigError::Setting { name: "sockets", rule: "name at least one".into() });
         }
+        if let Some(address) = self.http_loopback.iter().find(|it| !it.ip().is_loopback()) {
+            let rule = format!("{address} is no loopback address");
+            return Err(ConfigError::Setting { name: "http_loopback", rule });
+        }
+        let token_header = match &*self.http_token_header {
+            "" => None,
+            name => Some(HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
+                let rule = "not the name of a header field".to_owned();
+                ConfigError::Setting { name: "http_token_header", rule }
+            })?),
+        };
+        let loopback = self.http_loopback.iter().map(|address| address.to_string().into());
+        let named = self.sockets.iter().chain(&self.http_sockets).cloned().chain(loopback);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Config {
-            callers: Callers::new(self.caller, &self.sockets)?,
+            callers: Callers::new(self.caller, &named.collect::<Vec<_>>())?,
             store: self.store,
             policy: self.policy,
             state: self.state,
             sockets: self.sockets,
+            http_sockets: self.http_sockets,
+            http_loopback: self.http_loopback,
+            http_token_header: token_header,
             load: match self.load {
                 Load::Map => table::Load::Map,
                 Load::Copy => table::Load::Copy,
@@ -258,6 +285,9 @@ mod tests {
             ("poll_s = -1", "invalid value: integer `-1`"),
             ("poll_s =", "line 1, column"),
             ("sockets = []", "`sockets`: name at least one"),
+            ("http_loopback = [\"10.0.0.1:80\"]", "`http_loopback`: 10.0.0.1:80 is no loopback"),
+            ("http_loopback = [\"localhost\"]", "invalid socket address"),
+            ("http_token_header = \"x api\"", "`http_token_header`"),
             ("stalled_ms = 1", "`stalled_ms`"),
             ("connections_max = 0", "`connections_max`"),
             ("buffers_mib = 1", "`buffers_mib`"),

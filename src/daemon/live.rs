@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -109,10 +109,59 @@ impl Live {
     }
 }
 
+/// Where questions come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// Frames on a Unix socket.
+    Socket = 0,
+    /// HTTP.
+    Http = 1,
+}
+
+const SURFACES: usize = 2;
+
+/// Upper bounds of the buckets of durations, in nanoseconds.
+pub(super) const DURATIONS_NS: [u64; 9] =
+    [1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// What is counted at each surface.
+#[derive(Debug, Default)]
+struct SurfaceCounters {
+    verdicts: [AtomicU64; Verdict::ALL.len()],
+    /// Answers that took no longer than each bound and longer than the one before; the last: longer.
+    buckets: [AtomicU64; DURATIONS_NS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl SurfaceCounters {
+    fn took(&self, answers: u64, took: Duration) {
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = DURATIONS_NS.iter().position(|&bound| took_ns <= bound);
+        self.buckets[bucket.unwrap_or(DURATIONS_NS.len())].fetch_add(answers, Ordering::Relaxed);
+        self.sum_ns.fetch_add(took_ns.saturating_mul(answers), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> SurfaceCounts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SurfaceCounts {
+            verdicts: std::array::from_fn(|i| get(&self.verdicts[i])),
+            buckets: std::array::from_fn(|i| get(&self.buckets[i])),
+            sum_ns: get(&self.sum_ns),
+        }
+    }
+}
+
+/// What was counted at a surface.
+pub(super) struct SurfaceCounts {
+    pub(super) verdicts: [u64; Verdict::ALL.len()],
+    pub(super) buckets: [u64; DURATIONS_NS.len() + 1],
+    pub(super) sum_ns: u64,
+}
+
 /// Counts of a daemon. Each worker adds once a batch, not once a token.
 #[derive(Debug)]
 pub struct Counters {
-    verdicts: [AtomicU64; Verdict::ALL.len()],
+    surfaces: [SurfaceCounters; SURFACES],
     frames_refused: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
@@ -130,7 +179,7 @@ impl Counters {
     fn new() -> Counters {
         let since_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Counters {
-            verdicts: Default::default(),
+            surfaces: Default::default(),
             frames_refused: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connections_open: AtomicU64::new(0),
@@ -145,12 +194,22 @@ impl Counters {
         }
     }
 
-    pub(super) fn verdicts(&self, counts: &[u64; Verdict::ALL.len()]) {
-        for (total, &count) in self.verdicts.iter().zip(counts) {
+    /// The verdicts of a tick, and how long it took to come to them.
+    pub(super) fn verdicts(&self, counts: &[u64; Verdict::ALL.len()], frames: u64, took: Duration) {
+        let counters = &self.surfaces[Surface::Socket as usize];
+        for (total, &count) in counters.verdicts.iter().zip(counts) {
             if count > 0 {
                 total.fetch_add(count, Ordering::Relaxed);
             }
         }
+        counters.took(frames, took);
+    }
+
+    /// One verdict, and how long it took to come to it.
+    pub(super) fn verdict(&self, surface: Surface, verdict: Verdict, took: Duration) {
+        let counters = &self.surfaces[surface as usize];
+        counters.verdicts[verdict as usize].fetch_add(1, Ordering::Relaxed);
+        counters.took(1, took);
     }
 
     pub(super) fn frame_refused(&self) {
@@ -194,7 +253,7 @@ impl Counters {
     pub(super) fn read(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
-            verdicts: std::array::from_fn(|i| get(&self.verdicts[i])),
+            surfaces: std::array::from_fn(|i| self.surfaces[i].read()),
             frames_refused: get(&self.frames_refused),
             connections: get(&self.connections),
             connections_open: get(&self.connections_open),
@@ -210,7 +269,7 @@ impl Counters {
 
 /// [`Counters`] at one moment.
 pub(super) struct Counts {
-    pub(super) verdicts: [u64; Verdict::ALL.len()],
+    pub(super) surfaces: [SurfaceCounts; SURFACES],
     pub(super) frames_refused: u64,
     pub(super) connections: u64,
     pub(super) connections_open: u64,

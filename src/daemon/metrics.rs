@@ -52,10 +52,13 @@ pub fn openmetrics(status: &Value) -> String {
         out.sample("adamant_state", &format!("{{adamant_state=\"{state}\"}}"), is_so);
     }
     out.family("adamant_verify_requests", "counter", "Verdicts that were given.");
-    for (verdict, count) in status["verdicts"].as_object().into_iter().flatten() {
-        let labels = format!("{{surface=\"socket\",verdict=\"{verdict}\"}}");
-        out.sample("adamant_verify_requests_total", &labels, count.as_u64().unwrap_or(0));
+    for (surface, key) in [("socket", "verdicts"), ("http", "http_verdicts")] {
+        for (verdict, count) in status[key].as_object().into_iter().flatten() {
+            let labels = format!("{{surface=\"{surface}\",verdict=\"{verdict}\"}}");
+            out.sample("adamant_verify_requests_total", &labels, count.as_u64().unwrap_or(0));
+        }
     }
+    out.durations(&status["durations"]);
     out.family("adamant_generation_loads", "counter", "Generations that were looked at.");
     for (result, key) in [("accepted", "loads"), ("refused", "loads_failed")] {
         let labels = format!("{{result=\"{result}\"}}");
@@ -79,6 +82,13 @@ pub fn openmetrics(status: &Value) -> String {
     out.0
 }
 
+/// Nanoseconds as seconds, exactly.
+fn seconds(ns: u64) -> String {
+    let text = format!("{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000);
+    let text = text.trim_end_matches('0');
+    if text.ends_with('.') { format!("{text}0") } else { text.to_owned() }
+}
+
 struct Text(String);
 
 impl Text {
@@ -94,6 +104,28 @@ impl Text {
 
     fn sample(&mut self, name: &str, labels: &str, value: u64) {
         let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    /// A histogram a surface: of frames the time of the tick that answered them.
+    fn durations(&mut self, durations: &Value) {
+        const NAME: &str = "adamant_verify_duration_seconds";
+        let surfaces = durations.as_object().into_iter().flatten();
+        self.family(NAME, "histogram", "How long an answer took, without reading and writing.");
+        for (surface, found) in surfaces {
+            let number = |value: &Value| value.as_u64().unwrap_or(0);
+            let count = number(&found["count"]);
+            for bucket in found["buckets_ns"].as_array().into_iter().flatten() {
+                let bound = seconds(number(&bucket[0]));
+                let labels = format!("{{surface=\"{surface}\",le=\"{bound}\"}}");
+                self.sample(&format!("{NAME}_bucket"), &labels, number(&bucket[1]));
+            }
+            let labels = format!("{{surface=\"{surface}\",le=\"+Inf\"}}");
+            self.sample(&format!("{NAME}_bucket"), &labels, count);
+            let labels = format!("{{surface=\"{surface}\"}}");
+            let sum = seconds(number(&found["sum_ns"]));
+            let _ = writeln!(self.0, "{NAME}_sum{labels} {sum}");
+            self.sample(&format!("{NAME}_count"), &labels, count);
+        }
     }
 
     fn single(&mut self, name: &str, sort: &str, help: &str, value: Option<u64>) {

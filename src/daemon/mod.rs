@@ -3,6 +3,7 @@
 //! ```text
 //!   control (tokio, one thread)      accept -> the worker with the fewest connections
 //!   workers (one a core)             epoll: read, decode, look up as one batch, write
+//!   http    (tokio, one thread)      hyper: proxies, OAuth libraries, scrapers
 //!   loader  (one thread)             judge, verify, store the mark, swap one pointer
 //!   retire  (one thread)             wait for the last reader of an old map, unmap it
 //! ```
@@ -20,12 +21,13 @@ mod budget;
 mod callers;
 mod config;
 mod connection;
+mod http;
 mod live;
 mod loader;
 mod log;
 mod metrics;
-mod peer;
 mod probe;
+mod question;
 mod seats;
 mod serve;
 mod status;
@@ -37,6 +39,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
+pub use self::http::Door;
 pub use accept::Listening;
 pub use budget::Budget;
 pub use callers::{Caller, Callers, Operation, Rule, RuleError};
@@ -49,15 +52,17 @@ pub use serve::{ServeError, check_config, serve};
 pub use watch::Trigger;
 
 use accept::Porter;
+use seats::Seats;
 use worker::Workers;
 
-/// Answers on all of `listening` until `shutdown` completes, then drains: every complete frame
+/// Answers on all of `listening`, and over HTTP at all `doors`, until `shutdown` completes, then drains: every complete frame
 /// that was received is answered.
 ///
 /// `loader` has loaded what there was to load; without a generation all answers are `unavailable`
 /// until one arrives.
 pub async fn run(
     listening: Vec<Listening>,
+    doors: Vec<Door>,
     loader: Loader,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -67,7 +72,9 @@ pub async fn run(
     let keeper = loader.keep()?;
     let reporting =
         tokio::spawn(systemd::report(Arc::clone(&live), probe::Probe::new(&workers, &config)?));
-    let mut porter = Porter::new(listening, &config, Arc::clone(&live));
+    let seats = Seats::new(config.connections_max, config.connections_uid_max);
+    let http = http::Http::start(doors, &config, &live, &seats)?;
+    let mut porter = Porter::new(listening, &config, Arc::clone(&live), seats);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut sweep = tokio::time::interval(worker::SWEEP);
     loop {
@@ -81,7 +88,11 @@ pub async fn run(
     reporting.abort();
     systemd::stopping();
     tracing::info!(message_id = log::DRAINING, "draining");
-    let drained = tokio::task::spawn_blocking(move || workers.drain(config.drain)).await;
+    let drain = move || {
+        http.drain(config.drain);
+        workers.drain(config.drain);
+    };
+    let drained = tokio::task::spawn_blocking(drain).await;
     drop(keeper);
     drained.map_err(io::Error::other)
 }

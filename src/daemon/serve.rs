@@ -1,9 +1,10 @@
 //! A daemon as a process: the socket, the signals, the runtime. What both programs start.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -12,12 +13,10 @@ use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 use super::accept::raise_descriptor_limit;
-use super::{Budget, Config, Listening, LoadError, Loader, Trigger, run, systemd};
+use super::{Budget, Config, Door, Listening, LoadError, Loader, Trigger, run, systemd};
 use crate::manifest::TableLine;
+use crate::socket;
 use crate::store::{Marks, Store, StoreError, judge, load_policy, now_unix_s};
-
-/// Who may connect to a socket that the daemon binds: its owner and its group.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Serves in the foreground until SIGTERM or SIGINT, and then drains. SIGHUP makes it look at
 /// store and policy at once. A second SIGTERM or SIGINT ends it without draining.
@@ -37,10 +36,8 @@ pub fn serve(mut config: Config, wait: bool) -> Result<(), ServeError> {
         tracing::warn!(error = %err, "answering `unavailable` until there is something to serve");
     }
     let stop = handle_signals(loader.trigger()).map_err(ServeError::Signals)?;
-    let mut sockets = Sockets::new(passed, &config.sockets)?;
-    for (path, _) in &sockets.listening {
-        tracing::info!(socket = %path.display(), "listening");
-    }
+    let mut sockets = Sockets::new(passed, &config)?;
+    sockets.tell();
     tracing::info!("{budget}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = runtime.and_then(|runtime| {
@@ -49,7 +46,8 @@ pub fn serve(mut config: Config, wait: bool) -> Result<(), ServeError> {
                 let _ = stop.await;
             };
             systemd::ready(&loader.live());
-            run(sockets.take()?, loader, shutdown).await
+            let (listening, doors) = sockets.take()?;
+            run(listening, doors, loader, shutdown).await
         })
     });
     drop(sockets);
@@ -97,40 +95,87 @@ fn abort_on_panic() {
 }
 
 /// The sockets of a daemon, and which of their names it has to remove.
+#[derive(Default)]
 struct Sockets {
     listening: Vec<(PathBuf, UnixListener)>,
+    http: Vec<(PathBuf, UnixListener)>,
+    loopback: Vec<(SocketAddr, TcpListener)>,
     bound: Vec<PathBuf>,
 }
 
 impl Sockets {
     /// Those that were passed, if any, else those that are configured, bound here.
-    fn new(passed: Vec<UnixListener>, configured: &[PathBuf]) -> Result<Sockets, ServeError> {
-        let mut sockets = Sockets { listening: Vec::new(), bound: Vec::new() };
-        for listener in passed {
-            let path = path_of(&listener).map_err(ServeError::Passed)?;
-            if !configured.contains(&path) {
-                return Err(ServeError::NotConfigured { path });
-            }
-            listener.set_nonblocking(true).map_err(ServeError::Passed)?;
-            sockets.listening.push((path, listener));
+    fn new(passed: Vec<OwnedFd>, config: &Config) -> Result<Sockets, ServeError> {
+        let mut sockets = Sockets::default();
+        let are_passed = !passed.is_empty();
+        for passed in passed {
+            sockets.take_passed(passed, config)?;
         }
-        if sockets.listening.is_empty() {
-            for path in configured {
-                let failed = |source| ServeError::Socket { path: path.clone(), source };
-                sockets.listening.push((path.clone(), bind(path).map_err(failed)?));
-                sockets.bound.push(path.clone());
-            }
+        if !are_passed {
+            sockets.listening = sockets.bind_all(&config.sockets)?;
+            sockets.http = sockets.bind_all(&config.http_sockets)?;
         }
         Ok(sockets)
     }
 
+    fn take_passed(&mut self, passed: OwnedFd, config: &Config) -> Result<(), ServeError> {
+        let failed = |err: io::Error| ServeError::Passed(err);
+        let address = rustix::net::getsockname(&passed).map_err(|err| failed(err.into()))?;
+        if let Ok(address) = SocketAddr::try_from(address) {
+            let named = address.to_string();
+            if !config.http_loopback.contains(&address) {
+                return Err(ServeError::NotConfigured { path: named.into() });
+            }
+            let listener = TcpListener::from(passed);
+            listener.set_nonblocking(true).map_err(failed)?;
+            self.loopback.push((address, listener));
+            return Ok(());
+        }
+        let listener = UnixListener::from(passed);
+        let path = path_of(&listener).map_err(failed)?;
+        let kept = match (config.sockets.contains(&path), config.http_sockets.contains(&path)) {
+            (true, _) => &mut self.listening,
+            (false, true) => &mut self.http,
+            (false, false) => return Err(ServeError::NotConfigured { path }),
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        kept.push((path, listener));
+        Ok(())
+    }
+
+    fn bind_all(&mut self, paths: &[PathBuf]) -> Result<Vec<(PathBuf, UnixListener)>, ServeError> {
+        let mut listening = Vec::new();
+        for path in paths {
+            let failed = |source| ServeError::Socket { path: path.clone(), source };
+            listening.push((path.clone(), socket::bind(path).map_err(failed)?));
+            self.bound.push(path.clone());
+        }
+        Ok(listening)
+    }
+
+    fn tell(&self) {
+        for (path, _) in &self.listening {
+            tracing::info!(socket = %path.display(), "listening");
+        }
+        for (path, _) in &self.http {
+            tracing::info!(socket = %path.display(), "listening for HTTP");
+        }
+        for (address, _) in &self.loopback {
+            tracing::info!(%address, "listening for HTTP");
+        }
+    }
+
     /// Moved out, so that a drain closes them and nobody waits at a socket that is bound here.
-    fn take(&mut self) -> io::Result<Vec<Listening>> {
+    fn take(&mut self) -> io::Result<(Vec<Listening>, Vec<Door>)> {
         let listening = self.listening.drain(..).map(|(socket, listener)| {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             Ok(Listening { socket, listener })
         });
-        listening.collect()
+        let listening = listening.collect::<io::Result<_>>()?;
+        let unix = self.http.drain(..).map(|(socket, listener)| Door::Unix { socket, listener });
+        let loopback =
+            self.loopback.drain(..).map(|(address, listener)| Door::Loopback { address, listener });
+        Ok((listening, unix.chain(loopback).collect()))
     }
 }
 
@@ -177,34 +222,6 @@ fn handle_signals(trigger: Trigger) -> io::Result<oneshot::Receiver<()>> {
     Ok(stopped)
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    clear_stale(path)?;
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// Removes a socket that nobody listens on, so that its name can be bound again. One that answers
-/// belongs to another daemon, and what is no socket belongs to somebody else.
-fn clear_stale(path: &Path) -> io::Result<()> {
-    let facts = match fs::symlink_metadata(path) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    if !facts.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file that is no socket is there",
-        ));
-    }
-    match UnixStream::connect(path) {
-        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(err) => Err(err),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon listens on it")),
-    }
-}
-
 /// Why a daemon does not serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -224,7 +241,7 @@ pub enum ServeError {
     #[error("cannot take the sockets that were passed")]
     Passed(#[source] io::Error),
     /// A socket was passed of which the configuration knows nothing.
-    #[error("{} was passed, and is not one of `sockets` in the configuration", path.display())]
+    #[error("{} was passed, and is not one of `sockets`, `http_sockets` or `http_loopback` in the configuration", path.display())]
     NotConfigured {
         /// The socket.
         path: PathBuf,

@@ -4,26 +4,18 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::live::{Live, Serving};
+use super::live::{DURATIONS_NS, Live, Serving, SurfaceCounts};
 use crate::manifest::hex;
 use crate::policy::Stale;
 use crate::store::Protection;
-use crate::time::to_rfc3339;
+use crate::time::{TableTime, to_rfc3339};
 use crate::verdict::Verdict;
 
 pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
     let now = live.now(serving);
-    let usable = serving.usable(now);
-    let state = match (usable.is_some(), serving.is_expired(now)) {
-        (true, false) => "ok",
-        (true, true) => "stale",
-        (false, _) => "unavailable",
-    };
+    let state = state(serving, now);
     let counts = live.counters.read();
-    let verdicts: Map<String, Value> = Verdict::ALL
-        .iter()
-        .map(|verdict| (verdict.name().to_owned(), counts.verdicts[*verdict as usize].into()))
-        .collect();
+    let [socket, http] = &counts.surfaces;
     let mut status = json!({
         "state": state,
         "version": env!("CARGO_PKG_VERSION"),
@@ -32,7 +24,9 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         "started": to_rfc3339(i64::try_from(live.counters.started_unix_s).unwrap_or(0)),
         "stale_policy": if serving.stale == Stale::Refuse { "refuse" } else { "serve-flagged" },
         "prefix": serving.domain.prefix.as_str(),
-        "verdicts": verdicts,
+        "verdicts": verdicts(socket),
+        "http_verdicts": verdicts(http),
+        "durations": { "socket": durations(socket), "http": durations(http) },
         "frames_refused": counts.frames_refused,
         "connections": counts.connections,
         "connections_open": counts.connections_open,
@@ -70,6 +64,33 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
         status["table_bytes"] = manifest.tables.iter().map(|table| table.bytes).sum::<u64>().into();
     }
     status.to_string()
+}
+
+/// Whether there is a generation to answer from: `ok`, `stale` or `unavailable`.
+pub(super) fn state(serving: &Serving, now: TableTime) -> &'static str {
+    match (serving.usable(now).is_some(), serving.is_expired(now)) {
+        (true, false) => "ok",
+        (true, true) => "stale",
+        (false, _) => "unavailable",
+    }
+}
+
+fn verdicts(counts: &SurfaceCounts) -> Map<String, Value> {
+    let count =
+        |verdict: &Verdict| (verdict.name().to_owned(), counts.verdicts[*verdict as usize].into());
+    Verdict::ALL.iter().map(count).collect()
+}
+
+/// How long answers took: by the bound of each bucket, in nanoseconds, how many took no longer.
+fn durations(counts: &SurfaceCounts) -> Value {
+    let mut below = 0;
+    let bounds = DURATIONS_NS.iter().zip(&counts.buckets).map(|(bound, count)| {
+        below += count;
+        json!([bound, below])
+    });
+    let buckets: Vec<Value> = bounds.collect();
+    let count: u64 = counts.buckets.iter().sum();
+    json!({ "buckets_ns": buckets, "sum_ns": counts.sum_ns, "count": count })
 }
 
 /// How the daemon is, for people, on one line.

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +19,12 @@ use super::{log, status};
 const TICK: Duration = Duration::from_secs(1);
 
 /// The sockets that systemd passed.
-pub(super) fn passed_sockets() -> io::Result<Vec<UnixListener>> {
+pub(super) fn passed_sockets() -> io::Result<Vec<OwnedFd>> {
     let numbers = sd_notify::listen_fds()?;
     let owned = numbers.map(|number| {
         // SAFETY: 3 <= number < 3 + LISTEN_FDS: the protocol makes these ours, they were open
         // before `main`, and they are asked for once, so nobody else owns them.
-        let owned = unsafe { OwnedFd::from_raw_fd(number) };
-        UnixListener::from(owned)
+        unsafe { OwnedFd::from_raw_fd(number) }
     });
     Ok(owned.collect())
 }

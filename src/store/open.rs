@@ -35,6 +35,16 @@ impl Store {
         self.open_with(judged, Load::Map, &protection, &[])
     }
 
+    /// As [`Store::open`]. Tables that are open and verified already are `kept` as they are.
+    pub fn open_again(
+        &self,
+        judged: &Judged,
+        kept: &[Arc<Layer>],
+    ) -> Result<Generation, StoreError> {
+        let protection = Protection::Mode { reason: "not asked for".to_owned() };
+        self.open_with(judged, Load::Map, &protection, kept)
+    }
+
     /// As [`Store::open`], to answer from it: copied, or mapped under leases where they can be had.
     /// Tables that are open and verified already are `kept` as they are.
     pub fn open_to_serve(

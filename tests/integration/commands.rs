@@ -152,7 +152,7 @@ fn a_socket_belongs_to_one_daemon() {
     let socket = server.socket().to_str().unwrap();
     let second = run(&["serve", "--home", home.text(), "--socket", socket], b"");
     assert_ne!(second.code, 0);
-    second.expect_error("another daemon listens on it");
+    second.expect_error("another process listens on it");
     assert_eq!(server.generation(), 2);
 
     // A file that is no socket stays.

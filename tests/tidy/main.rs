@@ -18,6 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("claims", &["token"]),
     ("chain", &[]),
+    ("peer", &[]),
+    ("socket", &[]),
     ("durable", &[]),
     ("signers", &["durable"]),
     ("note", &["signers"]),
@@ -107,6 +109,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "chain",
+            "peer",
+            "socket",
             "time",
             "token",
             "claims",
@@ -132,8 +136,8 @@ const ASYNC_PLACES: &[&str] = &["src/daemon/", "src/client/aio"];
 
 /// The only files with `unsafe` in them, and none of them is here without need.
 const UNSAFE_FILES: &[&str] = &[
-    "src/daemon/peer.rs",
     "src/daemon/systemd.rs",
+    "src/peer.rs",
     "src/store/lease.rs",
     "src/table/lookup.rs",
     "src/table/map.rs",

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use adamant::claims::{self, Grant};
 use adamant::issuing::Wanted;
 use adamant::store::{Home, now_unix_s};
-use adamant::time::{from_rfc3339, to_rfc3339};
+use adamant::time::{from_rfc3339, parse_span, to_rfc3339};
 use adamant::token::{Kind, Token};
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -236,17 +236,4 @@ pub(crate) fn parse_time(option: &str, text: &str) -> Result<i64, exit::Usage> {
             "{option} {text}: neither a time such as 2027-01-31T12:00:00Z nor one from now on such as 90d"
         ))),
     }
-}
-
-/// A whole number of days, hours, minutes or seconds, in seconds.
-pub(crate) fn parse_span(text: &str) -> Option<i64> {
-    let unit_s = match text.as_bytes().last()? {
-        b'd' => 86_400,
-        b'h' => 3600,
-        b'm' => 60,
-        b's' => 1,
-        _ => return None,
-    };
-    let number: u32 = text[..text.len() - 1].parse().ok()?;
-    Some(i64::from(number) * unit_s)
 }

@@ -1,9 +1,10 @@
 //! `adamant rotate`: a new token with the same claims, and an end for the old one.
 
 use adamant::store::Home;
+use adamant::time::parse_span;
 
 use crate::exit;
-use crate::issue::{parse_span, parse_time, print_issued};
+use crate::issue::{parse_time, print_issued};
 use crate::ledger::{self, Common, parse_id};
 
 #[derive(clap::Args)]

@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Where to listen
     #[arg(long, env = "ADAMANT_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
+    /// Where to answer HTTP; nowhere, if it is not said
+    #[arg(long, env = "ADAMANT_HTTP_SOCKET")]
+    http_socket: Option<PathBuf>,
     /// Listen at once, and answer `unavailable` until there is something to serve
     #[arg(long)]
     wait: bool,
@@ -23,6 +26,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut config = Config::of_home(&arguments.home);
     config.sockets = vec![arguments.socket.clone()];
+    config.http_sockets = arguments.http_socket.iter().cloned().collect();
     init_log(&config);
     serve(config, arguments.wait)?;
     Ok(exit::OK)

@@ -11,10 +11,9 @@ use adamant::ledger::{Origin, What};
 use adamant::policy::{Policy, Role, TrustedSigner};
 use adamant::signers::{Signer, VerifierKey};
 use adamant::store::{Home, now_unix_s};
-use adamant::time::to_rfc3339;
+use adamant::time::{parse_span, to_rfc3339};
 use serde_json::json;
 
-use crate::issue::parse_span;
 use crate::{exit, ledger, output};
 
 #[derive(clap::Args)]
