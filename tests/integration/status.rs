@@ -10,7 +10,7 @@ use crate::support::{Home, Server, run};
 
 /// Reads OpenMetrics as strictly as its grammar: samples belong to the family declared last, each
 /// family is declared once, a counter's sample ends in `_total`, and `# EOF` is the end.
-fn parse(text: &str) -> BTreeMap<String, u64> {
+fn parse(text: &str) -> BTreeMap<String, String> {
     let mut families = BTreeSet::new();
     let mut samples = BTreeMap::new();
     let (mut family, mut sort) = (String::new(), String::new());
@@ -31,14 +31,16 @@ fn parse(text: &str) -> BTreeMap<String, u64> {
         } else {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let name = sample.split('{').next().unwrap();
-            let suffix = match sort.as_str() {
-                "counter" => "_total",
-                "info" => "_info",
-                "gauge" | "stateset" => "",
+            let suffixes: &[&str] = match sort.as_str() {
+                "counter" => &["_total"],
+                "info" => &["_info"],
+                "gauge" | "stateset" => &[""],
+                "histogram" => &["_bucket", "_sum", "_count"],
                 other => panic!("no type {other}"),
             };
-            assert_eq!(name, format!("{family}{suffix}"), "{line}");
-            assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none());
+            let suffix = name.strip_prefix(&family);
+            assert!(suffix.is_some_and(|suffix| suffixes.contains(&suffix)), "{line}");
+            assert!(samples.insert(sample.to_owned(), value.to_owned()).is_none());
         }
     }
     samples
@@ -57,7 +59,7 @@ fn openmetrics_say_what_the_status_says() {
     let socket = server.socket().to_str().unwrap();
     let scraped = run(&["status", "--openmetrics", "--socket", socket], b"").expect_code(0).stdout;
     let samples = parse(&scraped);
-    let of = |name: &str| samples[name];
+    let of = |name: &str| samples[name].parse::<u64>().unwrap();
     assert_eq!(of("adamant_verify_requests_total{surface=\"socket\",verdict=\"valid\"}"), 3);
     assert_eq!(of("adamant_verify_requests_total{surface=\"socket\",verdict=\"unknown\"}"), 0);
     assert_eq!((of("adamant_generation"), of("adamant_epoch")), (2, 1));
