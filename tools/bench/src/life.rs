@@ -113,10 +113,10 @@ impl Life {
 }
 
 /// The tool, where cargo puts it beside this one.
-struct Program(PathBuf);
+pub(crate) struct Program(PathBuf);
 
 impl Program {
-    fn find() -> anyhow::Result<Program> {
+    pub(crate) fn find() -> anyhow::Result<Program> {
         let own = std::env::current_exe()?;
         let folders = own.ancestors().skip(1).take(2);
         let found = folders.map(|folder| folder.join("adamant")).find(|path| path.is_file());
@@ -125,13 +125,20 @@ impl Program {
         Ok(Program(found))
     }
 
+    /// Another program of the same build.
+    pub(crate) fn beside(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.0.with_file_name(name);
+        ensure!(path.is_file(), "no `{name}` beside this program: cargo build --release --bins");
+        Ok(path)
+    }
+
     fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
         let mut command = Command::new(&self.0);
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().with_context(|| format!("cannot start {}", self.0.display()))
     }
 
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = Command::new(&self.0).args(arguments).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{}: {said}", arguments[0]);

@@ -5,6 +5,7 @@
 //! sides alternate, and what is printed is the median of the rounds with their spread.
 
 mod floors;
+mod http;
 mod index;
 mod life;
 mod machine;
@@ -51,6 +52,10 @@ enum Command {
     Socket,
     /// From `adamant issue` to the first valid, from `adamant revoke` to the first revoked
     Life,
+    /// `/auth` under wrk, beside a bare server and FastAPI with Redis
+    Http,
+    #[command(hide = true)]
+    HttpBare { port: u16 },
     /// Instructions of a look-up: one table, two overlays, a revocations note (valgrind)
     Stack,
     #[command(hide = true)]
@@ -99,12 +104,15 @@ fn main() -> anyhow::Result<()> {
         Command::Socket => socket::run(&settings, &mut report)?,
         Command::Stack => stack::run(&settings, &mut report)?,
         Command::StackOnce { way, lookups, home } => stack::once(&way, lookups, &home)?,
+        Command::Http => http::run(&settings, &mut report)?,
+        Command::HttpBare { port } => http::serve_bare(port)?,
         Command::Life => life::run(&settings, &mut report)?,
         Command::All => {
             floors::run(&settings, &mut report)?;
             index::run(&settings, &mut report)?;
             socket::run(&settings, &mut report)?;
             life::run(&settings, &mut report)?;
+            http::run(&settings, &mut report)?;
         }
     }
     if let Some(path) = &arguments.json {

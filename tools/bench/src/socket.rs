@@ -110,7 +110,7 @@ impl Daemon {
             runtime.block_on(async {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 let listening = vec![Listening { socket: path, listener }];
-                serve(listening, loader, async { drop(stopped.await) }).await
+                serve(listening, Vec::new(), loader, async { drop(stopped.await) }).await
             })?;
             Ok(())
         });
