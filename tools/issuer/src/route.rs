@@ -153,7 +153,7 @@ impl Service {
     async fn history(&self, asker: &Asker, id: TokenId) -> Result<History, Problem> {
         let found = self.desk.ask(Wish::Look { id }, Origin::default(), &asker.rights).await?;
         match found {
-            (Done::Found { history, .. }, _) => Ok(history),
+            (Done::Found { history, .. }, _) => Ok(*history),
             _ => unreachable!("a look finds, or fails"),
         }
     }
@@ -166,8 +166,9 @@ impl Service {
     ) -> Result<Response, Problem> {
         let form = body(request, FORM).await?;
         let mut tokens = form_urlencoded::parse(&form).filter(|(name, _)| name == "token");
-        let (Some((_, token)), None) = (tokens.next(), tokens.next()) else {
-            return Err(Problem::invalid("`token`, once"));
+        let token = match (tokens.next(), tokens.next()) {
+            (Some((_, token)), None) if !token.is_empty() => token,
+            _ => return Err(Problem::invalid("`token`, once")),
         };
         if let Some(wish) = tokens::revoke_presented(&token, &self.home.policy().domain) {
             let origin = Origin { actor: format!("uid:{}", asker.uid), ..Origin::default() };

@@ -65,7 +65,7 @@ pub(crate) enum Wish {
 pub(crate) enum Done {
     Issued { token: Token, event: u64, expires: Option<i64>, predecessor: Option<TokenId> },
     Revoked { id: TokenId, event: u64, already: bool },
-    Found { history: History, opening: Option<Opening> },
+    Found { history: Box<History>, opening: Option<Opening> },
 }
 
 /// How far that got.
@@ -260,7 +260,7 @@ fn stage(registrar: &mut Registrar<'_>, job: &Job) -> Result<Done, Problem> {
         Wish::Look { id } => {
             let history = visible(registrar, job, id, &[Right::Read])?;
             let opening = registrar.opening(history.first()).map_err(problem)?;
-            Ok(Done::Found { history, opening })
+            Ok(Done::Found { history: Box::new(history), opening })
         }
     }
 }

@@ -178,7 +178,7 @@ fn token(history: &History, opening: Option<&Opening>) -> Value {
         What::Revoke { reason, successor, .. } => Some((reason.name(), *successor)),
         _ => None,
     });
-    let successors = history.events.iter().filter_map(|(_, event)| match &event.what {
+    let successor = history.events.iter().rev().find_map(|(_, event)| match &event.what {
         What::Revoke { successor, .. } => *successor,
         _ => None,
     });
@@ -196,7 +196,7 @@ fn token(history: &History, opening: Option<&Opening>) -> Value {
         "revoked_at": state.doom.map(to_rfc3339),
         "reason": revocation.map(|(reason, _)| reason),
         "predecessor": issued.predecessor.map(|id| id.to_string()),
-        "successor": successors.last().map(|id| id.to_string()),
+        "successor": successor.map(|id| id.to_string()),
         "event": history.first(),
     })
 }
