@@ -46,8 +46,9 @@ pub(super) fn files() -> Vec<TextFile> {
             let entry = entry.expect("folders of the project can be read");
             let kind = entry.file_type().expect("entries of the project have a type");
             if kind.is_dir() {
-                // What git keeps and what cargo builds are not the project's.
-                if entry.file_name() != ".git" && entry.file_name() != "target" {
+                // What git keeps, cargo builds and npm installs is not the project's.
+                let name = entry.file_name();
+                if ![".git", "target", "node_modules"].iter().any(|other| name == *other) {
                     folders.push(entry.path());
                 }
             } else if kind.is_file() {
