@@ -1,0 +1,3 @@
+export { Client } from "./client.js";
+export { Unavailable } from "./errors.js";
+export { Issuer, IssuerError } from "./issuer.js";
