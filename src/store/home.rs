@@ -117,8 +117,11 @@ impl Home {
     /// The current manifest, judged; `None` when nothing was published yet.
     pub fn current(&self) -> Result<Option<Previous>, StoreError> {
         let store = self.store();
+        // Before the manifest: a publisher stores its mark after it, so that what is read then is
+        // no older than these marks, whoever publishes meanwhile.
+        let marks = Marks::load(&self.state())?;
         let Some(note) = store.read_manifest()? else { return Ok(None) };
-        let judged = self.judge_previous(&note, &store.manifest_path())?;
+        let judged = self.judge_previous(&note, &store.manifest_path(), &marks)?;
         Ok(Some(Previous { judged, store }))
     }
 
@@ -129,7 +132,8 @@ impl Home {
             path: file.to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })?;
-        Ok(Previous { judged: self.judge_previous(&note, file)?, store: Store::of_manifest(file) })
+        let judged = self.judge_previous(&note, file, &Marks::load(&self.state())?)?;
+        Ok(Previous { judged, store: Store::of_manifest(file) })
     }
 
     pub(super) fn judge(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
@@ -138,10 +142,14 @@ impl Home {
         judge(note, &self.policy, &marks, now_unix_s()).map_err(refused)
     }
 
-    fn judge_previous(&self, note: &[u8], path: &Path) -> Result<Judged, StoreError> {
-        let marks = Marks::load(&self.state())?;
+    fn judge_previous(
+        &self,
+        note: &[u8],
+        path: &Path,
+        marks: &Marks,
+    ) -> Result<Judged, StoreError> {
         let refused = |source| StoreError::Refused { path: path.to_owned(), source };
-        judge_previous(note, &self.policy, &marks, now_unix_s()).map_err(refused)
+        judge_previous(note, &self.policy, marks, now_unix_s()).map_err(refused)
     }
 
     /// Whether there is a ledger.

@@ -1,6 +1,8 @@
 //! The daemon over HTTP: every answer of `docs/http.md`, in the bytes that callers send.
 
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -129,6 +131,35 @@ fn introspection_answers_as_the_rfc_says() {
     assert_eq!(web.post("/introspect", hint.as_bytes()).json()["active"], true);
     site.revoke(&token);
     assert_eq!(web.post("/introspect", form(&token).as_bytes()).json(), inactive);
+}
+
+/// authlib, as a client that introspects and as a resource server that judges the answer.
+#[test]
+fn a_stock_oauth_library_accepts_introspection() {
+    let has_library = Command::new("python3").args(["-c", "import authlib, httpx"]).output();
+    if !has_library.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "missing: Python packages authlib and httpx");
+        eprintln!("not run: Python packages authlib and httpx are missing");
+        return;
+    }
+    let site = Site::new();
+    let token = site.issue(&["--scope", "orders:read", "--expires", "90d"]);
+    let other = site.issue(&["--scope", "orders:list"]);
+    let ask = |token: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/introspect.py");
+        let mut command = Command::new("python3");
+        command.arg(script).arg(&site.http).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let found = ask(&token);
+    assert_eq!((&found["answer"]["active"], &found["accepted"]), (&json!(true), &json!(true)));
+    assert_eq!(ask(&other)["accepted"], "InsufficientScopeError");
+    site.revoke(&token);
+    let found = ask(&token);
+    assert_eq!(found, json!({ "answer": { "active": false }, "accepted": "InvalidTokenError" }));
 }
 
 #[test]

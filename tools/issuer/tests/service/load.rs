@@ -102,7 +102,9 @@ fn live(
 fn read_on(site: &Site, done: &AtomicBool, read: &AtomicU64) {
     let mut web = site.web();
     while !done.load(Ordering::Relaxed) {
-        let page = web.get("/tokens?subject=load&limit=10", "").json();
+        let page = web.get("/tokens?subject=load&limit=10", "");
+        assert_eq!(page.code, 200, "{page:?}\n{}", site.logs());
+        let page = page.json();
         for token in page["tokens"].as_array().unwrap() {
             let id = token["id"].as_str().unwrap();
             assert_eq!(web.get(&format!("/tokens/{id}"), "").code, 200);
