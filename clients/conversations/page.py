@@ -47,8 +47,17 @@ def conversations(page: str) -> Dict[str, Dict[str, Any]]:
         if digests:
             call["digests"] = digests
         exchange = {"request": frames[request], "reply": frames[reply]}
-        return {"about": about, "hello": hello, "call": call, **exchange, **meaning}
+        return {"about": about, "hello": dict(hello), "call": call, **exchange, **meaning}
 
+    # Between the version and the limits: no key, no prefix, no algorithms, no generation.
+    unknown = frames["HELLO reply"][8:24] + "00" * (32 + 8 + 8 + 8 + 8)
+    no_domain = file(
+        "A HELLO without a prefix, as the page describes it. Nothing can be asked after it.",
+        "VERIFY_TOKENS request", "VERDICTS reply",
+        answers=[{"verdict": "unavailable", "id": None, "expires": None}],
+    )
+    no_domain["hello"]["reply"] = "58000000" + unknown + frames["HELLO reply"][-32:]
+    no_domain.update(request=None, reply=None)
     valid = {"evidence": EVIDENCE, "answers": [ANSWER]}
     error = {"error": {"number": 4, "name": "hello first"}}
     return {
@@ -64,6 +73,7 @@ def conversations(page: str) -> Dict[str, Dict[str, Any]]:
             "The example of ERROR on the protocol's page, in the place of the verdicts.",
             "VERIFY_TOKENS request", "ERROR reply", **error,
         ),
+        "page-no_domain.json": no_domain,
     }
 
 
