@@ -1,0 +1,156 @@
+"""What the tests of the Python client have in common."""
+
+import importlib
+import json
+import os
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+ROOT = Path(__file__).resolve().parents[3]
+CONVERSATIONS = ROOT / "clients" / "conversations"
+sys.path[:0] = [str(ROOT / "clients" / "python" / "src"), str(CONVERSATIONS)]
+
+from programs import Daemon, Home, eventually, program, receive  # noqa: E402
+
+__all__ = ["Daemon", "Home", "eventually", "program", "receive"]
+
+#: Seconds. Long enough that a busy machine is no failure; what is tested for a timeout has its own.
+TIMEOUT = 10.0
+
+SOME_TOKEN = "acme_live_1V6T2UmxQamt62tVDZNVAg9lTphK2GsPOMyWeKb5058rZ4QIyYj"
+
+
+def missing(what: str) -> None:
+    """Skips the test and says why; where all tests must run, it fails."""
+    if os.environ.get("CI"):
+        raise AssertionError(f"{what}, and with CI set all tests must run")
+    raise unittest.SkipTest(what)
+
+
+def need(*modules: str) -> None:
+    """The test needs these modules."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            missing(f"not run: the module {module} is missing")
+
+
+def need_programs(*names: str) -> None:
+    """The test needs these programs."""
+    if not os.environ.get("ADAMANT_BIN"):
+        missing("not run: ADAMANT_BIN names no folder with programs")
+    for name in names:
+        if not program(name).is_file():
+            missing(f"not run: {name} is not in ADAMANT_BIN")
+
+
+def conversations() -> List[Tuple[str, Dict[str, Any]]]:
+    """All recorded conversations by their names."""
+    files = sorted(CONVERSATIONS.glob("*.json"))
+    return [(file.stem, json.loads(file.read_text())) for file in files]
+
+
+class Served(unittest.TestCase):
+    """Tests that ask one real daemon."""
+
+    home: Home
+    daemon: Daemon
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        need_programs("adamant")
+        cls.home = Home()
+        cls.addClassCleanup(cls.home.remove)
+        cls.daemon = Daemon(cls.home)
+        cls.addClassCleanup(lambda: cls.daemon.kill())
+
+    def issue(self, **claims: Any) -> Dict[str, Any]:
+        """A token that the daemon serves."""
+        issued = self.home.issue(**claims)
+        self.daemon.wait_for(issued["generation"])
+        return issued
+
+
+Script = Callable[[socket.socket], None]
+
+
+class Peer:
+    """Something at a Unix socket that is no daemon: each connection runs the next of its scripts.
+    What goes wrong in one is raised by `check`."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self.socket = os.path.join(self._folder.name, "socket")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.socket)
+        self._listener.listen()
+        self._wrong: Optional[BaseException] = None
+        self.connections = 0
+        self._thread = threading.Thread(target=self._serve, args=(scripts,), daemon=True)
+        self._thread.start()
+
+    def _serve(self, scripts: Tuple[Script, ...]) -> None:
+        for script in scripts:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with sock:
+                try:
+                    script(sock)
+                except BaseException as error:
+                    self._wrong = error
+                    return
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Wakes a thread that still waits for a connection.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(TIMEOUT)
+        self._listener.close()
+        self._folder.cleanup()
+        if self._wrong is not None:
+            raise self._wrong
+
+
+def expect(sock: socket.socket, request: str) -> None:
+    """The other side sends just these bytes."""
+    found = receive(sock).hex()
+    if found != request:
+        raise AssertionError(f"asked {found}\nshould ask {request}")
+
+
+def until_closed(sock: socket.socket) -> None:
+    """The other side sends nothing more, and closes."""
+    more = sock.recv(1)
+    if more:
+        raise AssertionError("more was sent")
+
+
+def hello_reply(prefix: bytes = b"acme", generation: int = 42, foreign: int = 0) -> bytes:
+    """A HELLO like that of the protocol's page."""
+    body = struct.pack("<II", 0, 1) + bytes.fromhex(
+        "58011646eefa53e0d97e26001d48e7950db48025268253e6a574848789ba47ab"
+    )
+    body += struct.pack("<Q", len(prefix)) + prefix + struct.pack("<Q", foreign)
+    body += (struct.pack("<Q", 6) + b"sha256") * foreign
+    body += struct.pack("<QQIIII", 1, generation, 1 << 20, 16384, 4096, 64)
+    return struct.pack("<I", len(body)) + body
+
+
+def verdicts_reply(*verdicts: int, generation: int = 42, revocations: int = 7) -> bytes:
+    """Rows without records: of `unknown` and the like."""
+    body = struct.pack("<IIQQQQQ", 1, 0, 1, generation, revocations, 1, len(verdicts))
+    body += b"".join(struct.pack("<I11sBII", each, bytes(11), 255, 0, 0) for each in verdicts)
+    body += struct.pack("<Q", 0)
+    return struct.pack("<I", len(body)) + body
