@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "docs" / "protocol.md"
@@ -20,7 +20,7 @@ ANSWER = {"verdict": "valid", "id": "V6T2UmxQamt62t", "expires": 1798761600}
 EVIDENCE = {"epoch": 1, "generation": 42, "revocations": 7, "age": 3600, "stale": False}
 
 
-def examples(page: str) -> Dict[str, str]:
+def examples(page: str) -> dict[str, str]:
     """The hex blocks of the page by their title, without spaces and remarks."""
     found = {}
     for title, block in re.findall(r"^```hex (.+?)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
@@ -29,14 +29,14 @@ def examples(page: str) -> Dict[str, str]:
     return found
 
 
-def conversations(page: str) -> Dict[str, Dict[str, Any]]:
+def conversations(page: str) -> dict[str, dict[str, Any]]:
     """The files by their names."""
     frames = examples(page)
     hello = {"request": frames["HELLO request"], "reply": frames["HELLO reply"]}
 
-    def file(about: str, request: str, reply: str, **meaning: Any) -> Dict[str, Any]:
+    def file(about: str, request: str, reply: str, **meaning: Any) -> dict[str, Any]:
         digests: Optional[list] = [DIGEST] if request == "VERIFY request" else None
-        call: Dict[str, Any] = {
+        call: dict[str, Any] = {
             "kind": "live",
             "audience": None,
             "scopes": ["orders:read"],
@@ -53,7 +53,8 @@ def conversations(page: str) -> Dict[str, Dict[str, Any]]:
     unknown = frames["HELLO reply"][8:24] + "00" * (32 + 8 + 8 + 8 + 8)
     no_domain = file(
         "A HELLO without a prefix, as the page describes it. Nothing can be asked after it.",
-        "VERIFY_TOKENS request", "VERDICTS reply",
+        "VERIFY_TOKENS request",
+        "VERDICTS reply",
         answers=[{"verdict": "unavailable", "id": None, "expires": None}],
     )
     no_domain["hello"]["reply"] = "58000000" + unknown + frames["HELLO reply"][-32:]
@@ -63,15 +64,21 @@ def conversations(page: str) -> Dict[str, Dict[str, Any]]:
     return {
         "page-digests.json": file(
             "The examples of VERIFY and VERDICTS on the protocol's page.",
-            "VERIFY request", "VERDICTS reply", **valid,
+            "VERIFY request",
+            "VERDICTS reply",
+            **valid,
         ),
         "page-tokens.json": file(
             "The examples of VERIFY_TOKENS and VERDICTS on the protocol's page.",
-            "VERIFY_TOKENS request", "VERDICTS reply", **valid,
+            "VERIFY_TOKENS request",
+            "VERDICTS reply",
+            **valid,
         ),
         "page-error.json": file(
             "The example of ERROR on the protocol's page, in the place of the verdicts.",
-            "VERIFY_TOKENS request", "ERROR reply", **error,
+            "VERIFY_TOKENS request",
+            "ERROR reply",
+            **error,
         ),
         "page-no_domain.json": no_domain,
     }

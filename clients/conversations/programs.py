@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Optional
 
 #: Seconds. Far longer than anything takes, even on a machine that is busy.
 PATIENCE = 30.0
@@ -79,14 +79,14 @@ class Home:
             raise RuntimeError(f"adamant {command} exits {ran.returncode}: {ran.stderr}")
         return ran.stdout
 
-    def issue(self, *, kind: str = "live", **claims: Any) -> Dict[str, Any]:
+    def issue(self, *, kind: str = "live", **claims: Any) -> dict[str, Any]:
         """Issues a token: `token`, `id`, `event`, `generation`."""
         arguments = ["--json", "--kind", kind]
         for scope in claims.pop("scopes", ()):
             arguments += ["--scope", scope]
         for name, value in claims.items():
             arguments += [f"--{name.replace('_', '-')}", value]
-        issued: Dict[str, Any] = json.loads(self.run("issue", *arguments))
+        issued: dict[str, Any] = json.loads(self.run("issue", *arguments))
         return issued
 
     def revoke(self, token_id: str) -> int:
@@ -99,51 +99,20 @@ class Home:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Daemon:
-    """A daemon on a home, listening at `socket`."""
+class Process:
+    """A program that listens at a Unix socket."""
 
-    def __init__(
-        self, home: Home, *, settings: str = "", wait: bool = False, name: str = "adamant.sock"
-    ) -> None:
-        self.socket = str(home.folder / name)
-        self._home = home
-        self._settings = settings
-        self._wait = wait
-        self._child: Optional["subprocess.Popen[bytes]"] = None
-        # However the script ends, the daemon ends with it.
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+        self._child: Optional[subprocess.Popen[bytes]] = None
+        # However the script ends, the program ends with it.
         atexit.register(self.kill)
-        self.start()
 
-    def start(self) -> None:
+    def run(self, command: list[str], **environment: str) -> None:
         """Starts it, and waits until it listens."""
-        arguments = ["--home", str(self._home.path), "--socket", self.socket]
-        if self._wait:
-            arguments.append("--wait")
-        if self._settings:
-            config = self._home.folder / "adamantd.toml"
-            config.write_text(self._settings)
-            command = [str(program("adamantd")), "--config", str(config), *arguments]
-        else:
-            command = [str(program("adamant")), "serve", *arguments]
         with open(f"{self.socket}.log", "ab") as log:
-            self._child = subprocess.Popen(command, stderr=log)
-        eventually("the daemon listens", self._listens)
-
-    def status(self) -> Dict[str, Any]:
-        """What it says of itself."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(PATIENCE)
-            sock.connect(self.socket)
-            sock.sendall(HELLO + STATUS)
-            receive(sock)
-            reply = receive(sock)
-        status: Dict[str, Any] = json.loads(reply[16:])
-        return status
-
-    def wait_for(self, generation: int) -> None:
-        """Waits until it serves that generation."""
-        served = lambda: self.status().get("generation", 0) >= generation  # noqa: E731
-        eventually(f"generation {generation} is served", served)
+            self._child = subprocess.Popen(command, stderr=log, env={**os.environ, **environment})
+        eventually(f"{command[0]} listens", self._listens)
 
     def pause(self) -> None:
         """From now on it answers nothing, and keeps its connections."""
@@ -167,6 +136,56 @@ class Daemon:
     def _listens(self) -> bool:
         assert self._child is not None
         if self._child.poll() is not None:
-            raise RuntimeError(f"the daemon has ended: {Path(self.socket + '.log').read_text()}")
+            raise RuntimeError(f"it has ended: {Path(self.socket + '.log').read_text()}")
         with socket.socket(socket.AF_UNIX) as sock:
             return sock.connect_ex(self.socket) == 0
+
+
+class Daemon(Process):
+    """A daemon on a home."""
+
+    def __init__(
+        self, home: Home, *, settings: str = "", wait: bool = False, name: str = "adamant.sock"
+    ) -> None:
+        super().__init__(str(home.folder / name))
+        self._home = home
+        self._settings = settings
+        self._wait = wait
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it listens."""
+        arguments = ["--home", str(self._home.path), "--socket", self.socket]
+        if self._wait:
+            arguments.append("--wait")
+        if self._settings:
+            config = self._home.folder / "adamantd.toml"
+            config.write_text(self._settings)
+            self.run([str(program("adamantd")), "--config", str(config), *arguments])
+        else:
+            self.run([str(program("adamant")), "serve", *arguments])
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(self.socket)
+            sock.sendall(HELLO + STATUS)
+            receive(sock)
+            reply = receive(sock)
+        status: dict[str, Any] = json.loads(reply[16:])
+        return status
+
+    def wait_for(self, generation: int) -> None:
+        """Waits until it serves that generation."""
+        served = lambda: self.status().get("generation", 0) >= generation  # noqa: E731
+        eventually(f"generation {generation} is served", served)
+
+
+class Issuing(Process):
+    """The issuing service on a home, with the daemon that serves what it issues."""
+
+    def __init__(self, home: Home, daemon: Daemon) -> None:
+        super().__init__(str(home.folder / "issuer.sock"))
+        command = [str(program("adamant-issuer")), "--home", str(home.path)]
+        self.run([*command, "--socket", self.socket], ADAMANT_SOCKET=daemon.socket)

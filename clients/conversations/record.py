@@ -13,12 +13,12 @@ import shutil
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Optional
 
 from blake3 import blake3
-
 from programs import HELLO, Daemon, Home, receive
 
 HERE = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ class Question:
         self.tokens, self.kind, self.audience = list(tokens), kind, audience
         self.scopes, self.claims = list(scopes), claims
 
-    def call(self, digests: Optional[List[Optional[str]]]) -> Dict[str, Any]:
+    def call(self, digests: Optional[list[Optional[str]]]) -> dict[str, Any]:
         told = {
             "kind": self.kind,
             "audience": self.audience,
@@ -53,7 +53,7 @@ class Question:
         }
         return told if digests is None else {**told, "digests": digests}
 
-    def frame(self, digests: Optional[List[Optional[str]]]) -> bytes:
+    def frame(self, digests: Optional[list[Optional[str]]]) -> bytes:
         question = struct.pack("<II", 2 if digests is None else 1, self.claims)
         for text in (self.kind, self.audience):
             question += b"\0" if text is None else b"\1" + counted(text.encode())
@@ -102,12 +102,12 @@ def digest(key: bytes, token: str) -> Optional[str]:
     return blake3(text, key=key).hexdigest()
 
 
-def write(name: str, conversation: Dict[str, Any]) -> None:
+def write(name: str, conversation: dict[str, Any]) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(conversation, indent=1) + "\n")
     print(f"{name}.json")
 
 
-def evidence(reply: bytes) -> Dict[str, Any]:
+def evidence(reply: bytes) -> dict[str, Any]:
     flags, epoch, generation, revocations, age = struct.unpack_from("<IQQQQ", reply, 8)
     return {
         "epoch": epoch,
@@ -158,7 +158,7 @@ def error(name: str, about: str, number: int, what: str, hello: bytes, reply: by
     )
 
 
-def answer(verdict: str, issued: Optional[Dict[str, Any]] = None, **more: Any) -> Dict[str, Any]:
+def answer(verdict: str, issued: Optional[dict[str, Any]] = None, **more: Any) -> dict[str, Any]:
     known = issued or {"id": None}
     return {"verdict": verdict, "id": known["id"], "expires": known.get("expires"), **more}
 
@@ -167,7 +167,7 @@ def rfc3339(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def issue(home: Home, expires: Optional[int] = EXPIRES, **claims: Any) -> Dict[str, Any]:
+def issue(home: Home, expires: Optional[int] = EXPIRES, **claims: Any) -> dict[str, Any]:
     if expires is not None:
         claims["expires"] = rfc3339(expires)
     return {**home.issue(**claims), "expires": expires}
@@ -175,7 +175,11 @@ def issue(home: Home, expires: Optional[int] = EXPIRES, **claims: Any) -> Dict[s
 
 def record_verdicts(home: Home) -> None:
     """All verdicts that one home can give."""
-    claims = {"audience": "api", "scopes": ["orders:read", "orders:write"], "subject": "customer-42"}
+    claims = {
+        "audience": "api",
+        "scopes": ["orders:read", "orders:write"],
+        "subject": "customer-42",
+    }
     full = issue(home, meta="a label", **claims)
     bare = issue(home, expires=None, kind="test")
     soon = int(time.time()) + 2
@@ -195,43 +199,115 @@ def record_verdicts(home: Home) -> None:
     def one(name: str, about: str, asked: Question, *answers: Any) -> None:
         record(daemon, name, about, asked, list(answers))
 
-    one("valid", "A valid token that has all that is asked for.",
-        Question([token], **need), answer("valid", full))
-    one("claims", "A valid token, with its claims.",
-        Question([token], **need, claims=True), answer("valid", full, **told))
-    one("claims-bare", "A valid token that never expires and has no claims but its kind.",
-        Question([bare["token"]], claims=True), answer("valid", bare, **nothing))
-    one("scheme", "A token after `secret-token:`, in mixed case.",
-        Question(["Secret-Token:" + token]), answer("valid", full))
-    one("unknown", "A token that was never issued, with claims asked for: there are none.",
-        Question([unknown], claims=True), answer("unknown"))
-    one("malformed", "A text that is no token. With digests nobody is asked.",
-        Question(["no token at all"]), answer("malformed"))
-    one("expired", "A token that has expired.",
-        Question([expired["token"]]), answer("expired", expired))
-    one("revoked", "A revoked token. Claims come for it too; no client hands on the scopes.",
+    one(
+        "valid",
+        "A valid token that has all that is asked for.",
+        Question([token], **need),
+        answer("valid", full),
+    )
+    one(
+        "claims",
+        "A valid token, with its claims.",
+        Question([token], **need, claims=True),
+        answer("valid", full, **told),
+    )
+    one(
+        "claims-bare",
+        "A valid token that never expires and has no claims but its kind.",
+        Question([bare["token"]], claims=True),
+        answer("valid", bare, **nothing),
+    )
+    one(
+        "scheme",
+        "A token after `secret-token:`, in mixed case.",
+        Question(["Secret-Token:" + token]),
+        answer("valid", full),
+    )
+    one(
+        "unknown",
+        "A token that was never issued, with claims asked for: there are none.",
+        Question([unknown], claims=True),
+        answer("unknown"),
+    )
+    one(
+        "malformed",
+        "A text that is no token. With digests nobody is asked.",
+        Question(["no token at all"]),
+        answer("malformed"),
+    )
+    one(
+        "expired",
+        "A token that has expired.",
+        Question([expired["token"]]),
+        answer("expired", expired),
+    )
+    one(
+        "revoked",
+        "A revoked token. Claims come for it too; no client hands on the scopes.",
         Question([revoked["token"]], claims=True),
-        answer("revoked", revoked, kind="live", audience="", scopes=["orders:read"],
-               subject="customer-43", meta=""))
-    one("not_yet_valid", "A token whose not-before lies ahead.",
-        Question([later["token"]]), answer("not_yet_valid", later))
-    one("wrong_kind", "A trusted token of another kind.",
-        Question([token], kind="test"), answer("wrong_kind", full))
-    one("wrong_audience", "A trusted token for another audience.",
-        Question([token], audience="billing"), answer("wrong_audience", full))
-    one("wrong_audience-none", "A trusted token without an audience, where one is asked for.",
-        Question([bare["token"]], audience="api"), answer("wrong_audience", bare))
-    one("insufficient_scope", "A trusted token that lacks one of two scopes.",
+        answer(
+            "revoked",
+            revoked,
+            kind="live",
+            audience="",
+            scopes=["orders:read"],
+            subject="customer-43",
+            meta="",
+        ),
+    )
+    one(
+        "not_yet_valid",
+        "A token whose not-before lies ahead.",
+        Question([later["token"]]),
+        answer("not_yet_valid", later),
+    )
+    one(
+        "wrong_kind",
+        "A trusted token of another kind.",
+        Question([token], kind="test"),
+        answer("wrong_kind", full),
+    )
+    one(
+        "wrong_audience",
+        "A trusted token for another audience.",
+        Question([token], audience="billing"),
+        answer("wrong_audience", full),
+    )
+    one(
+        "wrong_audience-none",
+        "A trusted token without an audience, where one is asked for.",
+        Question([bare["token"]], audience="api"),
+        answer("wrong_audience", bare),
+    )
+    one(
+        "insufficient_scope",
+        "A trusted token that lacks one of two scopes.",
         Question([token], scopes=["orders:read", "orders:delete"]),
-        answer("insufficient_scope", full))
+        answer("insufficient_scope", full),
+    )
     batch = [token, unknown, revoked["token"], "no token at all", bare["token"], token]
-    rows = [answer("valid", full), answer("unknown"), answer("revoked", revoked),
-            answer("malformed"), answer("valid", bare), answer("valid", full)]
-    one("batch", "Six tokens at once, one twice. With digests, no row is for the fourth.",
-        Question(batch), *rows)
-    one("batch-claims", "Three tokens at once with claims; the one in the middle has none.",
+    rows = [
+        answer("valid", full),
+        answer("unknown"),
+        answer("revoked", revoked),
+        answer("malformed"),
+        answer("valid", bare),
+        answer("valid", full),
+    ]
+    one(
+        "batch",
+        "Six tokens at once, one twice. With digests, no row is for the fourth.",
+        Question(batch),
+        *rows,
+    )
+    one(
+        "batch-claims",
+        "Three tokens at once with claims; the one in the middle has none.",
         Question([token, unknown, bare["token"]], claims=True),
-        answer("valid", full, **told), answer("unknown"), answer("valid", bare, **nothing))
+        answer("valid", full, **told),
+        answer("unknown"),
+        answer("valid", bare, **nothing),
+    )
     record_errors(daemon)
     record_unavailable(home, daemon, token)
     daemon.kill()
@@ -245,19 +321,43 @@ def record_errors(daemon: Daemon) -> None:
     def reply_to(frame: bytes) -> bytes:
         return Connection(daemon).ask(frame)
 
-    error("malformed_frame", f"A request of an unknown number. {stands}", 1, "malformed frame",
-          hello, reply_to(bytes.fromhex("0400000009000000")))
-    error("frame_too_large", f"A length above the limit. {stands}", 2, "frame too large",
-          hello, reply_to(struct.pack("<I", (1 << 20) + 1)))
+    error(
+        "malformed_frame",
+        f"A request of an unknown number. {stands}",
+        1,
+        "malformed frame",
+        hello,
+        reply_to(bytes.fromhex("0400000009000000")),
+    )
+    error(
+        "frame_too_large",
+        f"A length above the limit. {stands}",
+        2,
+        "frame too large",
+        hello,
+        reply_to(struct.pack("<I", (1 << 20) + 1)),
+    )
     many = Question([]).frame([])[4:-8] + struct.pack("<Q", 16385) + bytes(32 * 16385)
-    error("too_many", f"A VERIFY of one digest too many. {stands}", 7, "too many",
-          hello, reply_to(struct.pack("<I", len(many)) + many))
+    error(
+        "too_many",
+        f"A VERIFY of one digest too many. {stands}",
+        7,
+        "too many",
+        hello,
+        reply_to(struct.pack("<I", len(many)) + many),
+    )
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(daemon.socket)
         sock.sendall(struct.pack("<III", 8, 0, 2))
         version = receive(sock)
-    error("version", "A daemon that speaks another version than the client.", 3, "version",
-          version, version)
+    error(
+        "version",
+        "A daemon that speaks another version than the client.",
+        3,
+        "version",
+        version,
+        version,
+    )
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(daemon.socket)
         sock.sendall(bytes.fromhex("0400000003000000"))
@@ -300,8 +400,13 @@ def record_nothing() -> None:
     shutil.rmtree(home.path / "state")
     (home.path / "store" / "manifest").unlink()
     daemon = Daemon(home, wait=True)
-    record(daemon, "unavailable-from_the_start", "A daemon that never had a generation.",
-           Question([token]), [answer("unavailable")])
+    record(
+        daemon,
+        "unavailable-from_the_start",
+        "A daemon that never had a generation.",
+        Question([token]),
+        [answer("unavailable")],
+    )
     daemon.kill()
     home.remove()
 
@@ -310,23 +415,44 @@ def record_callers(home: Home, token: str) -> None:
     """What the rules of a daemon keep from a caller."""
     rule = '[[caller]]\noperations = ["verify", "verify-tokens", "status"]\nkinds = ["test"]\n'
     daemon = Daemon(home, settings=rule, name="callers.sock")
-    record(daemon, "caller_not_allowed", "A token of a kind that is kept from this caller.",
-           Question([token]), [answer("caller_not_allowed")])
+    record(
+        daemon,
+        "caller_not_allowed",
+        "A token of a kind that is kept from this caller.",
+        Question([token]),
+        [answer("caller_not_allowed")],
+    )
     connection = Connection(daemon)
     reply = connection.ask(Question([token], claims=True).frame(None))
-    error("not_permitted", "This caller may not ask for claims. The connection goes on.", 5,
-          "not permitted", connection.hello, reply)
+    error(
+        "not_permitted",
+        "This caller may not ask for claims. The connection goes on.",
+        5,
+        "not permitted",
+        connection.hello,
+        reply,
+    )
     daemon.kill()
     stranger = '[[caller]]\nusers = [54321]\noperations = ["verify"]\n'
     daemon = Daemon(home, settings=stranger, name="callers.sock")
-    error("not_permitted-unasked", "No rule fits this caller: ERROR instead of HELLO.", 5,
-          "not permitted", *[unasked(daemon)] * 2)
+    error(
+        "not_permitted-unasked",
+        "No rule fits this caller: ERROR instead of HELLO.",
+        5,
+        "not permitted",
+        *[unasked(daemon)] * 2,
+    )
     daemon.kill()
     daemon = Daemon(home, settings="connections_max = 1\n", name="callers.sock")
     with socket.socket(socket.AF_UNIX) as first:
         first.connect(daemon.socket)
-        error("busy", "No more connections: ERROR instead of HELLO.", 6, "busy",
-              *[unasked(daemon)] * 2)
+        error(
+            "busy",
+            "No more connections: ERROR instead of HELLO.",
+            6,
+            "busy",
+            *[unasked(daemon)] * 2,
+        )
     daemon.kill()
 
 
@@ -341,8 +467,16 @@ def record_foreign() -> None:
     """Tokens of another system."""
     home = Home()
     stored = hashlib.sha256(FOREIGN.encode()).hexdigest()
-    told = home.run("import", "--json", "--algorithm", "sha256", "--high-entropy", "--from", "-",
-                    text=json.dumps({"sha256": stored, "kind": "live", "subject": "s"}) + "\n")
+    told = home.run(
+        "import",
+        "--json",
+        "--algorithm",
+        "sha256",
+        "--high-entropy",
+        "--from",
+        "-",
+        text=json.dumps({"sha256": stored, "kind": "live", "subject": "s"}) + "\n",
+    )
     daemon = Daemon(home)
     daemon.wait_for(json.loads(told)["generation"])
     connection = Connection(daemon)
@@ -350,8 +484,13 @@ def record_foreign() -> None:
     connection.close()
     digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     token_id = "".join(digits[number // 62**place % 62] for place in reversed(range(14)))
-    record(daemon, "foreign", "An imported token.",
-           Question([FOREIGN]), [answer("valid", {"id": token_id})])
+    record(
+        daemon,
+        "foreign",
+        "An imported token.",
+        Question([FOREIGN]),
+        [answer("valid", {"id": token_id})],
+    )
     daemon.kill()
     home.remove()
 

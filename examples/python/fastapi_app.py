@@ -13,13 +13,14 @@ service, unless they are where packages put them.
 
 import os
 import secrets
-from typing import Any, Dict
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from adamant import Answer
 from adamant.fastapi import require
-from adamant.issuer import AsyncIssuer, IssuerError, NotFound
-from fastapi import Depends, FastAPI, HTTPException
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from adamant.issuer import AsyncIssuer, IssuerError
 
 # Who may make keys is the app's matter, and Adamant does not know it. This example has one
 # administrator with one password, and does not start without it; a real app puts its own login
@@ -42,7 +43,7 @@ def admin(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> str:
 
 
 @app.post("/keys", status_code=201)
-async def create_key(customer: str, caller: str = Depends(admin)) -> Dict[str, Any]:
+async def create_key(customer: str, caller: str = Depends(admin)) -> dict[str, Any]:
     """A new key. It is shown this once, and stored nowhere."""
     try:
         issued = await issuer.issue(
@@ -53,12 +54,12 @@ async def create_key(customer: str, caller: str = Depends(admin)) -> Dict[str, A
             on_behalf_of=caller,
         )
     except IssuerError as error:
-        raise HTTPException(503, detail=error.code) from error
+        raise answer_to(error) from error
     return {"id": issued.id, "key": issued.token.expose(), "expires": issued.expires}
 
 
 @app.get("/orders")
-async def orders(key: Answer = Depends(require(scope="orders:read"))) -> Dict[str, Any]:
+async def orders(key: Answer = Depends(require(scope="orders:read"))) -> dict[str, Any]:
     """Needs a key. What the key may do and whose it is came with the answer."""
     return {"customer": key.subject, "orders": []}
 
@@ -68,7 +69,11 @@ async def revoke_key(key_id: str, caller: str = Depends(admin)) -> None:
     """From now on the key opens nothing."""
     try:
         await issuer.revoke(key_id, reason="owner-request", on_behalf_of=caller)
-    except NotFound as error:
-        raise HTTPException(404, detail=error.code) from error
     except IssuerError as error:
-        raise HTTPException(503, detail=error.code) from error
+        raise answer_to(error) from error
+
+
+def answer_to(error: IssuerError) -> HTTPException:
+    """What the caller is told when the issuing service did not do it."""
+    status = {"invalid_request": 422, "not_found": 404}.get(error.code, 503)
+    return HTTPException(status, detail=error.code)

@@ -1,5 +1,6 @@
 """What the tests of the Python client have in common."""
 
+import asyncio
 import importlib
 import json
 import os
@@ -10,15 +11,15 @@ import tempfile
 import threading
 import unittest
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Optional
 
 ROOT = Path(__file__).resolve().parents[3]
 CONVERSATIONS = ROOT / "clients" / "conversations"
 sys.path[:0] = [str(ROOT / "clients" / "python" / "src"), str(CONVERSATIONS)]
 
-from programs import Daemon, Home, eventually, program, receive  # noqa: E402
+from programs import Daemon, Home, Issuing, eventually, program, receive  # noqa: E402
 
-__all__ = ["Daemon", "Home", "eventually", "program", "receive"]
+__all__ = ["Daemon", "Home", "Issuing", "eventually", "program", "receive"]
 
 #: Seconds. Long enough that a busy machine is no failure; what is tested for a timeout has its own.
 TIMEOUT = 10.0
@@ -51,7 +52,7 @@ def need_programs(*names: str) -> None:
             missing(f"not run: {name} is not in ADAMANT_BIN")
 
 
-def conversations() -> List[Tuple[str, Dict[str, Any]]]:
+def conversations() -> list[tuple[str, dict[str, Any]]]:
     """All recorded conversations by their names."""
     files = sorted(CONVERSATIONS.glob("*.json"))
     return [(file.stem, json.loads(file.read_text())) for file in files]
@@ -71,11 +72,56 @@ class Served(unittest.TestCase):
         cls.daemon = Daemon(cls.home)
         cls.addClassCleanup(lambda: cls.daemon.kill())
 
-    def issue(self, **claims: Any) -> Dict[str, Any]:
+    def issue(self, **claims: Any) -> dict[str, Any]:
         """A token that the daemon serves."""
         issued = self.home.issue(**claims)
         self.daemon.wait_for(issued["generation"])
         return issued
+
+
+class Blocking:
+    """A client, asked from the outside of any event loop."""
+
+    def __init__(self, socket: str, timeout: float = TIMEOUT) -> None:
+        from adamant import Client
+
+        self.client = Client(socket, timeout=timeout)
+        self.verify = self.client.verify
+        self.verify_many = self.client.verify_many
+        self.close = self.client.close
+
+
+class Aio:
+    """The asyncio client, with a loop of its own that runs in a thread."""
+
+    def __init__(self, socket: str, timeout: float = TIMEOUT) -> None:
+        from adamant import AsyncClient
+
+        self.client = AsyncClient(socket, timeout=timeout)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def verify(self, *arguments: Any, **more: Any) -> Any:
+        return self._run(self.client.verify(*arguments, **more))
+
+    def verify_many(self, *arguments: Any, **more: Any) -> Any:
+        return self._run(self.client.verify_many(*arguments, **more))
+
+    def _run(self, call: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result(2 * TIMEOUT)
+
+    def close(self) -> None:
+        self._run(self.client.aclose())
+        # What was closed is told so in the next turn of the loop.
+        self._run(asyncio.sleep(0.01))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(TIMEOUT)
+        self._loop.close()
+
+
+#: Each test of failures is run with both.
+CLIENTS: tuple[Any, ...] = (Blocking, Aio)
 
 
 Script = Callable[[socket.socket], None]
@@ -83,7 +129,7 @@ Script = Callable[[socket.socket], None]
 
 class Peer:
     """Something at a Unix socket that is no daemon: each connection runs the next of its scripts.
-    What goes wrong in one is raised by `check`."""
+    What goes wrong in one is raised at the end of `with`."""
 
     def __init__(self, *scripts: Script) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -93,30 +139,35 @@ class Peer:
         self._listener.listen()
         self._wrong: Optional[BaseException] = None
         self.connections = 0
-        self._thread = threading.Thread(target=self._serve, args=(scripts,), daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._accept, args=(scripts,), daemon=True)]
+        self._threads[0].start()
 
-    def _serve(self, scripts: Tuple[Script, ...]) -> None:
+    def _accept(self, scripts: tuple[Script, ...]) -> None:
         for script in scripts:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
             self.connections += 1
-            with sock:
-                try:
-                    script(sock)
-                except BaseException as error:
-                    self._wrong = error
-                    return
+            thread = threading.Thread(target=self._serve, args=(script, sock), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, script: Script, sock: socket.socket) -> None:
+        with sock:
+            try:
+                script(sock)
+            except BaseException as error:
+                self._wrong = error
 
     def __enter__(self) -> "Peer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Wakes a thread that still waits for a connection.
+        # Wakes the thread that may still wait for a connection.
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(TIMEOUT)
+        for thread in self._threads:
+            thread.join(TIMEOUT)
         self._listener.close()
         self._folder.cleanup()
         if self._wrong is not None:

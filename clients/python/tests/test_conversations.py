@@ -4,7 +4,8 @@ import asyncio
 import subprocess
 import sys
 import unittest
-from typing import Any, Dict, List
+from functools import partial
+from typing import Any
 from unittest import mock
 
 from support import CONVERSATIONS, TIMEOUT, Peer, conversations, expect, need, until_closed
@@ -14,7 +15,7 @@ from adamant import Answer, AsyncClient, Client, Unavailable, _digest
 CLAIMS = ("kind", "audience", "subject", "meta")
 
 
-def replayed(conversation: Dict[str, Any]) -> Peer:
+def replayed(conversation: dict[str, Any]) -> Peer:
     def script(sock: Any) -> None:
         expect(sock, conversation["hello"]["request"])
         sock.sendall(bytes.fromhex(conversation["hello"]["reply"]))
@@ -26,7 +27,7 @@ def replayed(conversation: Dict[str, Any]) -> Peer:
     return Peer(script)
 
 
-def asked(conversation: Dict[str, Any]) -> Dict[str, Any]:
+def asked(conversation: dict[str, Any]) -> dict[str, Any]:
     return {name: conversation["call"][name] for name in ("kind", "audience", "scopes", "claims")}
 
 
@@ -41,11 +42,11 @@ class Conversations(unittest.TestCase):
                 if by_digests:
                     need("blake3")
                 hashing = _digest.keyed_hash if by_digests else None
-                with mock.patch.object(_digest, "keyed_hash", hashing):
-                    with replayed(conversation) as peer:
-                        self.check(conversation, lambda: ask(peer.socket, conversation))
+                hashed = mock.patch.object(_digest, "keyed_hash", hashing)
+                with hashed, replayed(conversation) as peer:
+                    self.check(conversation, partial(ask, peer.socket, conversation))
 
-    def check(self, conversation: Dict[str, Any], ask: Any) -> None:
+    def check(self, conversation: dict[str, Any], ask: Any) -> None:
         error = conversation.get("error")
         if error is not None:
             with self.assertRaises(Unavailable) as raised:
@@ -58,7 +59,7 @@ class Conversations(unittest.TestCase):
         else:
             self.compare(conversation, ask())
 
-    def compare(self, conversation: Dict[str, Any], answers: List[Answer]) -> None:
+    def compare(self, conversation: dict[str, Any], answers: list[Answer]) -> None:
         self.assertEqual(len(answers), len(conversation["answers"]))
         for answer, told in zip(answers, conversation["answers"]):
             self.assertEqual(answer.verdict, told["verdict"])
@@ -69,13 +70,13 @@ class Conversations(unittest.TestCase):
             self.compare_claims(answer, told)
             self.compare_evidence(conversation, answer)
 
-    def compare_claims(self, answer: Answer, told: Dict[str, Any]) -> None:
+    def compare_claims(self, answer: Answer, told: dict[str, Any]) -> None:
         shown = told if answer.valid else {}
         for name in CLAIMS:
             self.assertEqual(getattr(answer, name), shown.get(name) or None, name)
         self.assertEqual(answer.scopes, tuple(shown.get("scopes", ())))
 
-    def compare_evidence(self, conversation: Dict[str, Any], answer: Answer) -> None:
+    def compare_evidence(self, conversation: dict[str, Any], answer: Answer) -> None:
         evidence = conversation.get("evidence")
         if answer.generation is None:
             self.assertEqual(answer, Answer("malformed"))
@@ -85,14 +86,14 @@ class Conversations(unittest.TestCase):
         self.assertEqual((answer.age, answer.stale), (evidence["age"], evidence["stale"]))
 
     def test_the_blocking_client_says_what_they_mean(self) -> None:
-        def ask(socket: str, conversation: Dict[str, Any]) -> List[Answer]:
+        def ask(socket: str, conversation: dict[str, Any]) -> list[Answer]:
             with Client(socket, timeout=TIMEOUT) as client:
                 return client.verify_many(conversation["call"]["tokens"], **asked(conversation))
 
         self.each(ask)
 
     def test_so_does_its_call_for_one_token(self) -> None:
-        def ask(socket: str, conversation: Dict[str, Any]) -> List[Answer]:
+        def ask(socket: str, conversation: dict[str, Any]) -> list[Answer]:
             tokens = conversation["call"]["tokens"]
             with Client(socket, timeout=TIMEOUT) as client:
                 if len(tokens) > 1:
@@ -102,7 +103,7 @@ class Conversations(unittest.TestCase):
         self.each(ask)
 
     def test_the_asyncio_client_says_what_they_mean(self) -> None:
-        async def run(socket: str, conversation: Dict[str, Any]) -> List[Answer]:
+        async def run(socket: str, conversation: dict[str, Any]) -> list[Answer]:
             tokens = conversation["call"]["tokens"]
             async with AsyncClient(socket, timeout=TIMEOUT) as client:
                 if len(tokens) > 1:

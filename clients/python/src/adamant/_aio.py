@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Iterable
 from time import monotonic
-from typing import Any, Awaitable, Callable, Dict, Iterable, List, Optional, TypeVar
+from typing import Any, Callable, TypeVar
 
 from . import _session, _wire
 from ._aio_link import Link
@@ -22,18 +23,18 @@ class AsyncClient:
     It promises what `Client` promises. A task that is cancelled shifts no answer to another one.
     """
 
-    def __init__(self, socket: Optional[str] = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, socket: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._socket = socket or _session.socket_from_env()
         self._timeout = timeout
         self._order = Order()
-        self._lanes: Dict[asyncio.AbstractEventLoop, _Lane] = {}
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
 
     async def verify(
         self,
         token: Token,
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
     ) -> Answer:
@@ -47,11 +48,11 @@ class AsyncClient:
         self,
         tokens: Iterable[Token],
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
-    ) -> List[Answer]:
+    ) -> list[Answer]:
         """Asks about many tokens with one requirement. The answers come in their order; they may
         be of several generations, each of which is named. The timeout is for all of them
         together."""
@@ -59,7 +60,7 @@ class AsyncClient:
         texts = [_session.text_of(token) for token in tokens]
         return await self._call(self._verify_many, asked, texts)
 
-    async def status(self) -> Dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """How the daemon is."""
         return await self._call(self._status)
 
@@ -100,8 +101,8 @@ class AsyncClient:
         deadline: float,
         since: Generation,
         asked: _wire.Question,
-        texts: List[bytes],
-    ) -> List[Answer]:
+        texts: list[bytes],
+    ) -> list[Answer]:
         answers = [MALFORMED] * len(texts)
         replies = []
         try:
@@ -116,12 +117,14 @@ class AsyncClient:
                 since = Generation(*verdicts.generation)
         finally:
             for reply, _ in replies:
-                reply.cancel()
+                # What came too late, or failed like the first, is looked at by nobody else.
+                if not reply.cancel() and not reply.cancelled():
+                    reply.exception()
         return answers
 
     async def _status(
         self, link: Link, fresh: bool, deadline: float, since: Generation
-    ) -> Dict[str, Any]:
+    ) -> dict[str, Any]:
         return _session.status_of(await link.ask(_wire.STATUS_REQUEST, deadline))
 
     async def _call(self, run: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -153,7 +156,9 @@ class AsyncClient:
         lane = self._lanes.get(loop)
         if lane is None:
             for other in [other for other in self._lanes if other.is_closed()]:
-                del self._lanes[other]
+                ended = self._lanes.pop(other).link
+                if ended is not None:
+                    ended.abandon()
             lane = self._lanes[loop] = _Lane(self._socket, self._timeout)
         return lane
 
@@ -166,10 +171,10 @@ class _Lane:
     def __init__(self, socket: str, timeout: float) -> None:
         self._socket = socket
         self._timeout = timeout
-        self._opening: Optional[asyncio.Task[Link]] = None
-        self.link: Optional[Link] = None
+        self._opening: asyncio.Task[Link] | None = None
+        self.link: Link | None = None
 
-    async def other_than(self, old: Optional[Link], deadline: float) -> Link:
+    async def other_than(self, old: Link | None, deadline: float) -> Link:
         """Another connection than the old one. Those who wait for one open it once."""
         if self.link is not None and self.link is not old and self.link.is_open:
             return self.link

@@ -11,9 +11,10 @@ read never waits for long.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from time import monotonic
-from typing import Deque, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from . import _wire
 from ._errors import Broken, Failure, NotConnected, TimedOut, Unreadable
@@ -31,14 +32,15 @@ class Link(asyncio.Protocol):
 
     greeting: Greeting
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, sock: socket.socket, timeout: float) -> None:
+        self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
-        self._transport: Optional[asyncio.Transport] = None
-        self._waiting: Deque[_Waiting] = deque()
-        self._outgoing: List[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._outgoing: list[bytes] = []
         self._incoming = b""
-        self._timer: Optional[asyncio.TimerHandle] = None
+        self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._is_retired = False
         self.is_open = True
@@ -57,7 +59,7 @@ class Link(asyncio.Protocol):
                 await asyncio.sleep(BACKLOG_PAUSE)
             except OSError as error:
                 raise NotConnected(error) from None
-        link = Link(timeout)
+        link = Link(sock, timeout)
         try:
             # Before the socket is asyncio's, which would close it without reading why.
             say_hello(sock)
@@ -98,6 +100,11 @@ class Link(asyncio.Protocol):
         """Ends the connection."""
         self._end(Broken())
 
+    def abandon(self) -> None:
+        """Ends the connection when its loop has ended, which no transport can do any more."""
+        self.is_open = False
+        self._sock.close()
+
     def _expect(self, deadline: float) -> asyncio.Future[bytes]:
         reply = self._loop.create_future()
         self._waiting.append(_Waiting(reply, deadline))
@@ -127,7 +134,7 @@ class Link(asyncio.Protocol):
         if self._is_retired and not self._waiting:
             self.close()
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._end(Broken(exc))
 
     def _take_replies(self, data: bytes) -> bytes:

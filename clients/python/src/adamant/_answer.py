@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from . import _wire
 
@@ -32,18 +32,18 @@ class Answer(NamedTuple):
     verdict: str
     #: The public name of the token: what logs and rate limits should call it by. `None` when
     #: there is no such token, or this caller may not know of it.
-    token_id: Optional[str] = None
+    token_id: str | None = None
     #: When it expires, Unix seconds; `None`: never. It may be revoked before.
-    expires_unix_s: Optional[int] = None
-    kind: Optional[str] = None
-    audience: Optional[str] = None
-    scopes: Tuple[str, ...] = ()
-    subject: Optional[str] = None
-    meta: Optional[str] = None
+    expires_unix_s: int | None = None
+    kind: str | None = None
+    audience: str | None = None
+    scopes: tuple[str, ...] = ()
+    subject: str | None = None
+    meta: str | None = None
     #: What the answer comes from. `None` for a text that is no token, about which nobody was asked.
-    generation: Optional[Generation] = None
+    generation: Generation | None = None
     #: Seconds from the issue of that generation's manifest to the answer.
-    age: Optional[int] = None
+    age: int | None = None
     #: The manifest has expired, and the daemon's policy says to serve it nevertheless.
     stale: bool = False
 
@@ -53,7 +53,7 @@ class Answer(NamedTuple):
         return self.verdict == "valid"
 
     @property
-    def expires(self) -> Optional[datetime]:
+    def expires(self) -> datetime | None:
         """When it expires; `None`: never. It may be revoked before."""
         if self.expires_unix_s is None:
             return None
@@ -70,7 +70,7 @@ MALFORMED = Answer("malformed")
 
 def answer_of(
     row: _wire.Row,
-    claims: Optional[_wire.Claims],
+    claims: _wire.Claims | None,
     generation: Generation,
     verdicts: _wire.Verdicts,
 ) -> Answer:

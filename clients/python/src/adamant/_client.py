@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from time import monotonic
-from typing import Any, Callable, Dict, Iterable, List, Optional, TypeVar
+from typing import Any, Callable, TypeVar
 
 from . import _session, _wire
 from ._answer import MALFORMED, Answer, Generation
@@ -45,10 +46,10 @@ class Client:
     `/run/adamant/adamant.sock`.
     """
 
-    def __init__(self, socket: Optional[str] = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, socket: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._socket = socket or _session.socket_from_env()
         self._timeout = timeout
-        self._idle: List[Link] = []
+        self._idle: list[Link] = []
         self._idle_forks = _forks
         self._order = Order()
 
@@ -56,8 +57,8 @@ class Client:
         self,
         token: Token,
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
     ) -> Answer:
@@ -71,18 +72,18 @@ class Client:
         self,
         tokens: Iterable[Token],
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
-    ) -> List[Answer]:
+    ) -> list[Answer]:
         """Asks about many tokens with one requirement. The answers come in their order; they may
         be of several generations, each of which is named. The timeout is for all of them
         together."""
         asked = _session.question(kind, audience, scopes, claims)
         return self._call(self._verify_many, asked, [_session.text_of(token) for token in tokens])
 
-    def status(self) -> Dict[str, Any]:
+    def status(self) -> dict[str, Any]:
         """How the daemon is."""
         return self._call(self._status)
 
@@ -122,8 +123,8 @@ class Client:
         deadline: float,
         since: Generation,
         asked: _wire.Question,
-        texts: List[bytes],
-    ) -> List[Answer]:
+        texts: list[bytes],
+    ) -> list[Answer]:
         answers = [MALFORMED] * len(texts)
         for frame, places in link.greeting.frames(asked, texts, fresh):
             link.hurry(deadline)
@@ -135,7 +136,7 @@ class Client:
 
     def _status(
         self, link: Link, fresh: bool, deadline: float, since: Generation
-    ) -> Dict[str, Any]:
+    ) -> dict[str, Any]:
         return _session.status_of(link.ask(_wire.STATUS_REQUEST, deadline))
 
     def _call(self, run: Callable[..., T], *arguments: Any) -> T:
@@ -155,8 +156,6 @@ class Client:
                 self.close()
         try:
             link = Link(self._socket, self._timeout, deadline)
-            link.hurry(deadline)
-            self._order.accept_hello(link.greeting.hello, since)
             return self._attempt(link, run, True, deadline, since, arguments)
         except Failure as failure:
             raise failure.told(self._socket) from None
@@ -171,6 +170,9 @@ class Client:
         arguments: Any,
     ) -> T:
         try:
+            if fresh:
+                link.hurry(deadline)
+                self._order.accept_hello(link.greeting.hello, since)
             value = run(link, fresh, deadline, since, *arguments)
         except Failure as failure:
             if failure.leaves_link_usable:
@@ -181,7 +183,7 @@ class Client:
         self._keep(link)
         return value
 
-    def _take(self) -> Optional[Link]:
+    def _take(self) -> Link | None:
         if self._idle_forks != _forks:
             self.close()
             self._idle_forks = _forks

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from typing import Callable, Optional
+from typing import Callable
 
 from . import _wire
 
@@ -23,7 +23,7 @@ _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PAIRS = [bytes((high, low)) for high in _DIGITS for low in _DIGITS]
 
 
-def _keyed_hash() -> Optional[KeyedHash]:
+def _keyed_hash() -> KeyedHash | None:
     try:
         from blake3 import blake3
     except ImportError:
@@ -59,14 +59,14 @@ class Domain:
         self._well_formed = re.compile(re.escape(prefix) + rb"[a-z0-9]{1,8}_1[0-9A-Za-z]{50}")
 
     @staticmethod
-    def of(hello: _wire.Hello) -> Optional[Domain]:
+    def of(hello: _wire.Hello) -> Domain | None:
         """`None`: ask about tokens. A client that lacks an algorithm would take imported tokens
         for unknown ones."""
         if keyed_hash is None or any(name != "sha256" for name in hello.foreign):
             return None
         return Domain(hello, keyed_hash)
 
-    def digest(self, text: bytes) -> Optional[bytes]:
+    def digest(self, text: bytes) -> bytes | None:
         """What to ask about; `None` for a text that is no token."""
         if not text.startswith(self._ours) and text[: len(_SCHEME)].lower() == _SCHEME:
             text = text[len(_SCHEME) :]

@@ -5,7 +5,20 @@ from __future__ import annotations
 import errno
 import grp
 import os
-from typing import Optional
+
+#: What an ERROR reply is about.
+ERRORS = {
+    1: "malformed frame",
+    2: "frame too large",
+    3: "version",
+    4: "hello first",
+    5: "not permitted",
+    6: "busy",
+    7: "too many",
+    8: "internal",
+}
+#: After these the daemon closes the connection.
+_ERRORS_THAT_CLOSE = (1, 2, 3, 4)
 
 
 class Unavailable(Exception):
@@ -61,7 +74,7 @@ class NotConnected(Failure):
         if self.error.errno in (errno.EACCES, errno.EPERM):
             message = (
                 "no permission to connect; add the user of this process to the group "
-                f"{_group(socket)} and start the process anew"
+                f"{group_of(socket)} and start the process anew"
             )
             return Unavailable("permission", message, socket)
         message = f"cannot connect: {self.error.strerror or self.error}"
@@ -85,7 +98,7 @@ class Broken(Failure):
     reason = "broken"
     helped_by_reconnecting = True
 
-    def __init__(self, error: Optional[BaseException] = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         why = getattr(error, "strerror", None)
         message = "the connection was closed" + (f" ({why})" if why else "")
         super().__init__(f"{message}; see the daemon's log")
@@ -113,23 +126,10 @@ class NoGeneration(Failure):
 class Refused(Failure):
     """An ERROR in the place of the reply."""
 
-    NAMES = {
-        1: "malformed frame",
-        2: "frame too large",
-        3: "version",
-        4: "hello first",
-        5: "not permitted",
-        6: "busy",
-        7: "too many",
-        8: "internal",
-    }
-    #: After these the daemon closes the connection.
-    CLOSING = (1, 2, 3, 4)
-
     def __init__(self, number: int, message: str) -> None:
-        super().__init__(f"the daemon does not answer this ({self.NAMES[number]}): {message}")
-        self.reason = "permission" if self.NAMES[number] == "not permitted" else "refused"
-        self.leaves_link_usable = number not in self.CLOSING
+        super().__init__(f"the daemon does not answer this ({ERRORS[number]}): {message}")
+        self.reason = "permission" if ERRORS[number] == "not permitted" else "refused"
+        self.leaves_link_usable = number not in _ERRORS_THAT_CLOSE
 
 
 class Unreadable(Failure):
@@ -153,7 +153,7 @@ class WentBack(Failure):
         )
 
 
-def _group(socket: str) -> str:
+def group_of(socket: str) -> str:
     """Who owns the socket, or the folder on the way to it that may not be entered."""
     path = os.path.abspath(socket)
     while True:

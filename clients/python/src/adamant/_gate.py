@@ -8,16 +8,18 @@ query string ends up in logs. What is answered instead of the service (RFC 6750,
 | no token | 401 | `Bearer` |
 | more than one, or not a bearer token | 400 | `Bearer error="invalid_request"` |
 | not valid | 401 | `Bearer error="invalid_token"` |
-| valid, and of another kind or audience, or without a scope | 403 | `Bearer error="insufficient_scope"` |
-| the daemon could not be asked | 503 | |
+| valid, but not for this | 403 | `Bearer error="insufficient_scope"`, and the scopes |
+| the daemon could not be asked | 503, `Retry-After` | |
 
+*Not for this* is a token of another kind or for another audience, or one that lacks a scope.
 Why a token is not valid is not told: it would tell whoever found one whether it was ever one.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Iterable, List, NamedTuple, Optional, Protocol, Sequence, Tuple, Union
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from . import _session
 from ._aio import AsyncClient
@@ -41,8 +43,8 @@ class Verifier(Protocol):
         self,
         token: Token,
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
     ) -> Answer: ...
@@ -55,8 +57,8 @@ class AsyncVerifier(Protocol):
         self,
         token: Token,
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
     ) -> Answer: ...
@@ -66,8 +68,8 @@ class Shared:
     """The clients of all middleware that was given none of its own."""
 
     def __init__(self) -> None:
-        self.blocking: Optional[Verifier] = None
-        self.aio: Optional[AsyncVerifier] = None
+        self.blocking: Verifier | None = None
+        self.aio: AsyncVerifier | None = None
 
 
 shared = Shared()
@@ -78,7 +80,7 @@ class Refusal(NamedTuple):
 
     status: int
     error: str
-    headers: List[Tuple[str, str]]
+    headers: list[tuple[str, str]]
 
     def body(self) -> bytes:
         """JSON."""
@@ -98,11 +100,11 @@ class Gate:
 
     def __init__(
         self,
-        kind: Optional[str],
-        audience: Optional[str],
-        scopes: Union[str, Sequence[str]],
-        blocking: Optional[Verifier] = None,
-        aio: Optional[AsyncVerifier] = None,
+        kind: str | None,
+        audience: str | None,
+        scopes: str | Sequence[str],
+        blocking: Verifier | None = None,
+        aio: AsyncVerifier | None = None,
     ) -> None:
         self._kind = kind
         self._audience = audience
@@ -112,7 +114,7 @@ class Gate:
         # What no token can have is a mistake that shows at the start, and not at a request.
         _session.question(kind, audience, self._scopes, True)
 
-    def ask(self, values: Sequence[bytes]) -> Union[Answer, Refusal]:
+    def ask(self, values: Sequence[bytes]) -> Answer | Refusal:
         """The answer for a request with these values of `Authorization`, if it is valid."""
         token = _token(values)
         if isinstance(token, Refusal):
@@ -129,7 +131,7 @@ class Gate:
             return _COULD_NOT_ASK
         return answer if answer.valid else self._refusal(answer)
 
-    async def ask_async(self, values: Sequence[bytes]) -> Union[Answer, Refusal]:
+    async def ask_async(self, values: Sequence[bytes]) -> Answer | Refusal:
         """As `ask`, from an event loop."""
         token = _token(values)
         if isinstance(token, Refusal):
@@ -155,7 +157,7 @@ class Gate:
         return Refusal(403, "insufficient_scope", [("WWW-Authenticate", challenge)])
 
 
-def _token(values: Sequence[bytes]) -> Union[bytes, Refusal]:
+def _token(values: Sequence[bytes]) -> bytes | Refusal:
     if not values:
         return _NO_TOKEN
     # The name of the scheme is in any case (RFC 9110, 11.1).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Type, Union
+from typing import Any, NamedTuple, Union
 
 #: Prefix, kind, version and id of a token of ours: what may be shown of it.
 _SHOWN = re.compile(r"([a-z][a-z0-9]{1,9}_[a-z0-9]{1,8}_1[0-9A-Za-z]{14})[0-9A-Za-z]{36}")
@@ -28,7 +30,8 @@ class Secret:
         return f"{shown[1]}..." if shown else "..."
 
 
-class Issued(NamedTuple):
+@dataclass(frozen=True)
+class Issued:
     """A token that was made."""
 
     #: Told here and nowhere else.
@@ -41,74 +44,78 @@ class Issued(NamedTuple):
     #: The local daemon answers from a generation that has it. Otherwise it was waited for in vain;
     #: the token is recorded all the same.
     served: bool
-    expires: Optional[datetime]
+    expires: datetime | None
     #: The token in whose place it is, after `rotate`.
-    predecessor: Optional[str] = None
+    predecessor: str | None = None
 
 
-class Revoked(NamedTuple):
+@dataclass(frozen=True)
+class Revoked:
     """A token that was revoked."""
 
     id: str
     event: int
     #: It was revoked before.
     already: bool
-    generation: Optional[int]
+    generation: int | None
     #: The local daemon answers from a generation in which it is revoked.
     served: bool
 
 
-class TokenRecord(NamedTuple):
+@dataclass(frozen=True)
+class TokenRecord:
     """What is known of a token; never the token itself."""
 
     id: str
     #: `valid`, `revoked`, `expired` or `not_yet_valid`.
     state: str
     kind: str
-    audience: Optional[str]
-    scopes: Tuple[str, ...]
-    subject: Optional[str]
-    meta: Optional[str]
+    audience: str | None
+    scopes: tuple[str, ...]
+    subject: str | None
+    meta: str | None
     issued: datetime
-    not_before: Optional[datetime]
-    expires: Optional[datetime]
-    revoked_at: Optional[datetime]
-    reason: Optional[str]
-    predecessor: Optional[str]
-    successor: Optional[str]
+    not_before: datetime | None
+    expires: datetime | None
+    revoked_at: datetime | None
+    reason: str | None
+    predecessor: str | None
+    successor: str | None
     event: int
 
 
-class HistoryEvent(NamedTuple):
+@dataclass(frozen=True)
+class HistoryEvent:
     """An event of the ledger about a token."""
 
     index: int
     #: The leaf, as it stands in the ledger.
-    event: Dict[str, Any]
+    event: dict[str, Any]
     #: That it stands there.
     proof: str
 
 
-class History(NamedTuple):
+@dataclass(frozen=True)
+class History:
     """All events about a token, and the checkpoint that their proofs belong to."""
 
     id: str
     checkpoint: str
-    events: Tuple[HistoryEvent, ...]
+    events: tuple[HistoryEvent, ...]
 
 
 class IssuerError(Exception):
     """The issuing service did not do what it was asked. `code` says why, for programs; each code
     of the service has a class of its own here."""
 
-    def __init__(self, code: str, message: str, problem: Optional[Mapping[str, Any]] = None):
+    def __init__(self, code: str, message: str, problem: Mapping[str, Any] | None = None):
         super().__init__(message)
         self.code = code
         #: The status of the answer; `None` when there was none.
-        self.status: Optional[int] = (problem or {}).get("status")
+        self.status: int | None = (problem or {}).get("status")
         #: With `Repeated` and `Dead`: the token that it is about, and its event.
-        self.id: Optional[str] = (problem or {}).get("id")
-        self.event: Optional[int] = (problem or {}).get("event")
+        self.id: str | None = (problem or {}).get("id")
+        self.event: int | None = (problem or {}).get("event")
 
 
 class InvalidRequest(IssuerError):
@@ -146,7 +153,7 @@ class OutcomeUnknown(IssuerError):
     same `request_id`, which then changes nothing twice."""
 
 
-_CLASSES: Dict[str, Type[IssuerError]] = {
+_CLASSES: dict[str, type[IssuerError]] = {
     "invalid_request": InvalidRequest,
     "forbidden": Forbidden,
     "not_found": NotFound,
@@ -156,7 +163,7 @@ _CLASSES: Dict[str, Type[IssuerError]] = {
 }
 
 
-def error_of(problem: Mapping[str, Any], retry_after: Optional[str]) -> IssuerError:
+def error_of(problem: Mapping[str, Any], retry_after: str | None) -> IssuerError:
     """The error that a problem document (RFC 9457) tells."""
     code = str(problem.get("code", "unknown"))
     title, detail = problem.get("title", "error"), problem.get("detail")
@@ -186,7 +193,7 @@ def _time(value: str) -> datetime:
     return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
-def _time_or_none(value: Optional[str]) -> Optional[datetime]:
+def _time_or_none(value: str | None) -> datetime | None:
     return None if value is None else _time(value)
 
 
@@ -208,9 +215,7 @@ def issued_of(told: Mapping[str, Any]) -> Issued:
 
 def revoked_of(told: Mapping[str, Any]) -> Revoked:
     """The answer to revoke."""
-    return Revoked(
-        told["id"], told["event"], told["already"], told["generation"], told["served"]
-    )
+    return Revoked(told["id"], told["event"], told["already"], told["generation"], told["served"])
 
 
 def record_of(told: Mapping[str, Any]) -> TokenRecord:
@@ -234,9 +239,16 @@ def record_of(told: Mapping[str, Any]) -> TokenRecord:
     )
 
 
-def page_of(told: Mapping[str, Any]) -> Tuple[List[TokenRecord], Optional[str]]:
-    """The answer to list: a page, and where the next one begins."""
-    return [record_of(token) for token in told["tokens"]], told["next"]
+class Page(NamedTuple):
+    """Some tokens, and where the next page begins."""
+
+    records: tuple[TokenRecord, ...]
+    next: str | None
+
+
+def page_of(told: Mapping[str, Any]) -> Page:
+    """The answer to list."""
+    return Page(tuple(record_of(token) for token in told["tokens"]), told["next"])
 
 
 def history_of(told: Mapping[str, Any]) -> History:

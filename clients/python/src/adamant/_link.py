@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from time import monotonic
-from typing import Optional
 
 from . import _wire
 from ._errors import Broken, Failure, NotConnected, TimedOut, Unreadable
@@ -42,7 +41,7 @@ def say_hello(sock: socket.socket) -> None:
         raise _last_words(sock) or Broken(error) from None
 
 
-def _last_words(sock: socket.socket) -> Optional[Failure]:
+def _last_words(sock: socket.socket) -> Failure | None:
     try:
         return _wire.refusal(sock.recv(_READ_BYTES))
     except OSError:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Union
 
 from . import _wire
 from ._answer import Answer, Generation, answer_of
@@ -40,7 +41,7 @@ def socket_from_env() -> str:
 
 
 def question(
-    kind: Optional[str], audience: Optional[str], scopes: Iterable[str], claims: bool
+    kind: str | None, audience: str | None, scopes: Iterable[str], claims: bool
 ) -> _wire.Question:
     """The question of a call. Raises `ValueError` for what no daemon takes."""
     if isinstance(scopes, str):
@@ -54,10 +55,10 @@ def text_of(token: Token) -> bytes:
     return token if isinstance(token, bytes) else token.encode("utf-8", "surrogatepass")
 
 
-def status_of(body: bytes) -> Dict[str, Any]:
+def status_of(body: bytes) -> dict[str, Any]:
     """The status in a reply."""
     try:
-        status: Dict[str, Any] = json.loads(_wire.decode_status(body))
+        status: dict[str, Any] = json.loads(_wire.decode_status(body))
     except ValueError:
         raise Unreadable("a status that is not JSON") from None
     return status
@@ -78,7 +79,7 @@ class Greeting:
         """The HELLO itself."""
         return self._hello
 
-    def frame(self, asked: _wire.Question, text: bytes, fresh: bool) -> Optional[bytes]:
+    def frame(self, asked: _wire.Question, text: bytes, fresh: bool) -> bytes | None:
         """The question about one token; `None` for a text that is no token. `fresh`: the HELLO is
         of this call."""
         if self._domain is None:
@@ -89,7 +90,7 @@ class Greeting:
 
     def frames(
         self, asked: _wire.Question, texts: Sequence[bytes], fresh: bool
-    ) -> Iterator[Tuple[bytes, List[int]]]:
+    ) -> Iterator[tuple[bytes, list[int]]]:
         """The questions about many, made as they are taken, and whose places their rows have."""
         if self._domain is None:
             self._check_there_is_a_domain(fresh)
@@ -98,10 +99,10 @@ class Greeting:
 
     def _frames_of_digests(
         self, domain: Domain, asked: _wire.Question, texts: Sequence[bytes], fresh: bool
-    ) -> Iterator[Tuple[bytes, List[int]]]:
+    ) -> Iterator[tuple[bytes, list[int]]]:
         rows_max = self._rows_max(asked, self._hello.digests_max)
-        digests: List[bytes] = []
-        places: List[int] = []
+        digests: list[bytes] = []
+        places: list[int] = []
         for place, text in enumerate(texts):
             digest = self._digest(domain, text, fresh)
             if digest is None:
@@ -116,10 +117,10 @@ class Greeting:
 
     def _frames_of_tokens(
         self, asked: _wire.Question, texts: Sequence[bytes]
-    ) -> Iterator[Tuple[bytes, List[int]]]:
+    ) -> Iterator[tuple[bytes, list[int]]]:
         rows_max = self._rows_max(asked, self._hello.tokens_max)
         bytes_max = asked.token_bytes()
-        places: List[int] = []
+        places: list[int] = []
         used = 0
         for place, text in enumerate(texts):
             if len(text) > _wire.TOKEN_BYTES_MAX:
@@ -142,7 +143,7 @@ class Greeting:
         if not self._hello.prefix:
             raise NoGeneration if fresh else OldHello
 
-    def _digest(self, domain: Domain, text: bytes, fresh: bool) -> Optional[bytes]:
+    def _digest(self, domain: Domain, text: bytes, fresh: bool) -> bytes | None:
         try:
             return domain.digest(text)
         except ImportedLater:
@@ -181,9 +182,7 @@ class Order:
             self.seen = max(self.seen, found)
         return found
 
-    def answer(
-        self, verdicts: _wire.Verdicts, asked: _wire.Question, since: Generation
-    ) -> Answer:
+    def answer(self, verdicts: _wire.Verdicts, asked: _wire.Question, since: Generation) -> Answer:
         """The answer in the reply about one token."""
         row = verdicts.rows[0]
         if row.verdict == "unavailable":
@@ -194,7 +193,7 @@ class Order:
 
     def answers(
         self, verdicts: _wire.Verdicts, asked: _wire.Question, since: Generation
-    ) -> List[Answer]:
+    ) -> list[Answer]:
         """The answers in the reply about many."""
         if any(row.verdict == "unavailable" for row in verdicts.rows):
             raise NoGeneration
@@ -208,7 +207,7 @@ class Order:
 
 def _answer(
     row: _wire.Row,
-    claims: Optional[_wire.Claims],
+    claims: _wire.Claims | None,
     asked: _wire.Question,
     generation: Generation,
     verdicts: _wire.Verdicts,

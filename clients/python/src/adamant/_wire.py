@@ -12,12 +12,14 @@ What a reader can rely on:
 
 from __future__ import annotations
 
+import builtins
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, NamedTuple, TypeVar
 
-from ._errors import Refused, Unreadable
+from ._errors import ERRORS, Refused, Unreadable
 
 #: Bytes before a body: its length.
 PREFIX_BYTES = 4
@@ -88,7 +90,7 @@ class Hello(NamedTuple):
 
     key: bytes
     prefix: str
-    foreign: Tuple[str, ...]
+    foreign: tuple[str, ...]
     epoch: int
     generation: int
     frame_bytes_max: int
@@ -101,8 +103,8 @@ class Row(NamedTuple):
     """What a reply says of one token."""
 
     verdict: str
-    token_id: Optional[str]
-    expires_unix_s: Optional[int]
+    token_id: str | None
+    expires_unix_s: int | None
 
 
 class Claims(NamedTuple):
@@ -110,7 +112,7 @@ class Claims(NamedTuple):
 
     kind: str
     audience: str
-    scopes: Tuple[str, ...]
+    scopes: tuple[str, ...]
     subject: str
     meta: str
 
@@ -119,11 +121,11 @@ class Verdicts(NamedTuple):
     """The reply to one question."""
 
     stale: bool
-    generation: Tuple[int, int, int]
+    generation: tuple[int, int, int]
     age: int
     rows: Sequence[Row]
     #: Empty unless asked for; else one for each row.
-    claims: Sequence[Optional[Claims]]
+    claims: Sequence[Claims | None]
 
 
 # What goes out.
@@ -135,7 +137,7 @@ class Question:
     __slots__ = ("_digests", "_one_digest", "_tokens", "claims", "scopes")
 
     def __init__(
-        self, kind: Optional[str], audience: Optional[str], scopes: Tuple[str, ...], claims: bool
+        self, kind: str | None, audience: str | None, scopes: tuple[str, ...], claims: bool
     ) -> None:
         requirement = b"".join(
             (
@@ -175,13 +177,13 @@ class Question:
 #: Services ask with a few requirements, over and over.
 @lru_cache(maxsize=256)
 def question(
-    kind: Optional[str], audience: Optional[str], scopes: Tuple[str, ...], claims: bool
+    kind: str | None, audience: str | None, scopes: tuple[str, ...], claims: bool
 ) -> Question:
     """The question with that requirement."""
     return Question(kind, audience, scopes, claims)
 
 
-def _checked(name: str, text: Optional[str], bytes_max: int) -> Optional[bytes]:
+def _checked(name: str, text: str | None, bytes_max: int) -> bytes | None:
     if text is None:
         return None
     value = text.encode()
@@ -207,7 +209,7 @@ def _text(value: bytes) -> bytes:
     return _U64.pack(len(value)) + value
 
 
-def _optional(value: Optional[bytes]) -> bytes:
+def _optional(value: bytes | None) -> bytes:
     return b"\0" if value is None else b"\1" + _text(value)
 
 
@@ -255,7 +257,7 @@ def decode_verdict(body: bytes) -> Verdicts:
     if reply != _VERDICTS_REPLY or count != 1 or flags > 1:
         return decode_verdicts(body, 1)
     row = _row(*fields[7:12])
-    claims: Tuple[Optional[Claims], ...] = ()
+    claims: tuple[Claims | None, ...] = ()
     if len(body) > _ONE_ROW.size or fields[12]:
         claims = (_one_claims(body[_ONE_ROW.size - _U64.size :]),)
         _check_claims((row,), claims)
@@ -281,7 +283,7 @@ def decode_verdicts(body: bytes, expected: int) -> Verdicts:
     return Verdicts(flags == 1, (epoch, number, revocations), age, rows, claims)
 
 
-def refusal(frame: bytes) -> Optional[Refused]:
+def refusal(frame: bytes) -> Refused | None:
     """The ERROR that a daemon has sent unasked, if this is one."""
     try:
         _begin(frame[PREFIX_BYTES:], _ERROR_REPLY)
@@ -316,7 +318,7 @@ def _token_id(number: bytes) -> str:
     return "".join(reversed(pairs))
 
 
-def _check_claims(rows: Sequence[Row], claims: Sequence[Optional[Claims]]) -> None:
+def _check_claims(rows: Sequence[Row], claims: Sequence[Claims | None]) -> None:
     if claims and len(claims) != len(rows):
         raise Unreadable(f"claims of {len(claims)} tokens for {len(rows)} rows")
     for row, of_row in zip(rows, claims):
@@ -326,14 +328,14 @@ def _check_claims(rows: Sequence[Row], claims: Sequence[Optional[Claims]]) -> No
 
 #: Kept by their bytes: the same token comes again and again, and its claims never change.
 @lru_cache(maxsize=1024)
-def _one_claims(tail: bytes) -> Optional[Claims]:
+def _one_claims(tail: bytes) -> Claims | None:
     claims = _claims(tail)
     if len(claims) != 1:
         raise Unreadable(f"claims of {len(claims)} tokens for 1 row")
     return claims[0]
 
 
-def _claims(tail: bytes) -> List[Optional[Claims]]:
+def _claims(tail: bytes) -> list[Claims | None]:
     reader = _Reader(tail)
     claims = reader.list(lambda: reader.optional(reader.claims))
     reader.end()
@@ -347,7 +349,7 @@ def _begin(body: bytes, expected: int) -> _Reader:
     if found == _ERROR_REPLY:
         number, message = reader.u32(), reader.text()
         reader.end()
-        if number not in Refused.NAMES:
+        if number not in ERRORS:
             raise Unreadable(f"error {number}")
         raise Refused(number, message)
     if found != expected:
@@ -393,26 +395,24 @@ class _Reader:
         except UnicodeDecodeError:
             raise Unreadable("text that is not UTF-8") from None
 
-    def texts(self, count_max: int) -> Tuple[str, ...]:
+    def texts(self, count_max: int) -> tuple[str, ...]:
         texts = tuple(self.list(self.text))
         if len(texts) > count_max:
             raise Unreadable(f"{len(texts)} texts where {count_max} may be")
         return texts
 
-    def list(self, item: Callable[[], T]) -> List[T]:
+    def list(self, item: Callable[[], T]) -> builtins.list[T]:
         count = self.u64()
         # An item takes one byte at least.
         if count > len(self._body) - self._at:
             raise Unreadable("cut short")
         return [item() for _ in range(count)]
 
-    def optional(self, item: Callable[[], T]) -> Optional[T]:
+    def optional(self, item: Callable[[], T]) -> T | None:
         there = self.take(1)
         if there not in (b"\0", b"\1"):
             raise Unreadable("neither there nor not")
         return item() if there == b"\1" else None
 
     def claims(self) -> Claims:
-        return Claims(
-            self.text(), self.text(), self.texts(_SCOPES_MAX), self.text(), self.text()
-        )
+        return Claims(self.text(), self.text(), self.texts(_SCOPES_MAX), self.text(), self.text())

@@ -9,7 +9,8 @@ or 503.
 
 from __future__ import annotations
 
-from typing import Any, Awaitable, Callable, Dict, MutableMapping, Optional, Sequence, Union
+from collections.abc import Awaitable, MutableMapping, Sequence
+from typing import Any, Callable
 
 from ._gate import AsyncVerifier, Gate, Refusal
 
@@ -32,10 +33,10 @@ class RequireToken:
         self,
         app: _App,
         *,
-        scopes: Union[str, Sequence[str]] = (),
-        audience: Optional[str] = None,
-        kind: Optional[str] = None,
-        client: Optional[AsyncVerifier] = None,
+        scopes: str | Sequence[str] = (),
+        audience: str | None = None,
+        kind: str | None = None,
+        client: AsyncVerifier | None = None,
     ) -> None:
         self._app = app
         self._gate = Gate(kind, audience, scopes, aio=client)
@@ -63,6 +64,6 @@ async def _respond(kind: str, refusal: Refusal, send: _Send) -> None:
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in refusal.headers),
     ]
-    start: Dict[str, Any] = {"type": f"{kind}.start", "status": refusal.status, "headers": headers}
+    start: dict[str, Any] = {"type": f"{kind}.start", "status": refusal.status, "headers": headers}
     await send(start)
     await send({"type": f"{kind}.body", "body": body})

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, List, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any, Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -32,11 +33,11 @@ _View = Callable[..., Any]
 
 def require(
     *,
-    scope: Union[str, Sequence[str]] = (),
-    audience: Optional[str] = None,
-    kind: Optional[str] = None,
-    client: Optional[Verifier] = None,
-    async_client: Optional[AsyncVerifier] = None,
+    scope: str | Sequence[str] = (),
+    audience: str | None = None,
+    kind: str | None = None,
+    client: Verifier | None = None,
+    async_client: AsyncVerifier | None = None,
 ) -> Callable[[_View], _View]:
     """The view needs a token that is valid and has what is named here; `scope` is one, or several.
     Without a client it shares one with all middleware of the process."""
@@ -50,7 +51,7 @@ def require(
                 asked = await gate.ask_async(_values(request))
                 if isinstance(asked, Refusal):
                     return _response(asked)
-                request.adamant = asked  # type: ignore[attr-defined]
+                request.adamant = asked
                 return await view(request, *args, **kwargs)
 
             return guarded_async
@@ -60,7 +61,7 @@ def require(
             asked = gate.ask(_values(request))
             if isinstance(asked, Refusal):
                 return _response(asked)
-            request.adamant = asked  # type: ignore[attr-defined]
+            request.adamant = asked
             return view(request, *args, **kwargs)
 
         return guarded
@@ -74,7 +75,7 @@ def require_token(get_response: _View) -> _View:
     return require(**getattr(settings, "ADAMANT_REQUIRE", {}))(get_response)
 
 
-def _values(request: HttpRequest) -> List[bytes]:
+def _values(request: HttpRequest) -> list[bytes]:
     value = request.META.get("HTTP_AUTHORIZATION")
     return [] if value is None else [value.encode("latin-1", "replace")]
 

@@ -8,7 +8,8 @@ What is answered instead stands in `adamant._gate`: 400, 401, 403 or 503.
 """
 
 # No `from __future__ import annotations`: FastAPI reads those of `__call__` while it runs.
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Optional, Union
 
 from fastapi import HTTPException, Request
 from fastapi.openapi.models import HTTPBearer
@@ -20,10 +21,12 @@ from ._gate import AsyncVerifier, Gate, Refusal
 __all__ = ["require"]
 
 
-class require(SecurityBase):  # noqa: N801 - read as a function where it is used
+class require(SecurityBase):
     """The endpoint needs a token that is valid and has what is named here; `scope` is one, or
     several. Without a `client` it shares one with all middleware of the process. It shows in the
-    OpenAPI document as a bearer token."""
+    OpenAPI document as a bearer token.
+
+    Its name is written small since it reads as a function where it is used."""
 
     def __init__(
         self,

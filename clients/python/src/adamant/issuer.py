@@ -20,21 +20,15 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import (
     Any,
-    AsyncIterator,
     Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Tuple,
     TypeVar,
 )
 from urllib.parse import quote, urlencode
 
+from ._errors import group_of
 from ._issuing import (
     Busy,
     Dead,
@@ -47,6 +41,7 @@ from ._issuing import (
     IssuerError,
     NotFound,
     OutcomeUnknown,
+    Page,
     Repeated,
     Revoked,
     Secret,
@@ -95,7 +90,7 @@ T = TypeVar("T")
 class Issuer:
     """Asks the issuing service. Threads may share it; each call has a connection of its own."""
 
-    def __init__(self, socket: Optional[str] = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, socket: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._socket = socket or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
         self._timeout = timeout
 
@@ -103,15 +98,15 @@ class Issuer:
         self,
         kind: str,
         *,
-        subject: Optional[str] = None,
-        audience: Optional[str] = None,
+        subject: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
-        meta: Optional[str] = None,
-        not_before: Optional[Expiry] = None,
-        expires: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        meta: str | None = None,
+        not_before: Expiry | None = None,
+        expires: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Issued:
         """Makes a token. `expires` is a time, or a span from now such as `"90d"` or a
         `timedelta`. With a `request_id` it may be asked again without making two."""
@@ -131,15 +126,14 @@ class Issuer:
         """What is known of a token."""
         return self._ask(record_of, "GET", _path(token_id))
 
-    def list(
-        self, *, subject: Optional[str] = None, page_size: int = 100
-    ) -> Iterator[TokenRecord]:
+    def list(self, *, subject: str | None = None, page_size: int = 100) -> Iterator[TokenRecord]:
         """All tokens, or those of a subject. Pages of at most 1000 are asked for as they are
         needed."""
-        after: Optional[str] = None
+        after: str | None = None
         while True:
-            records, after = self._page(subject, page_size, after)
-            yield from records
+            page = self._page(subject, page_size, after)
+            yield from page.records
+            after = page.next
             if after is None:
                 return
 
@@ -147,11 +141,11 @@ class Issuer:
         self,
         token_id: str,
         *,
-        reason: Optional[str] = None,
-        at: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        reason: str | None = None,
+        at: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Revoked:
         """Ends trust in a token, now or at a time, and for ever. Twice is no error."""
         wanted = {"reason": reason, "at": at and time_text(at)}
@@ -162,11 +156,11 @@ class Issuer:
         self,
         token_id: str,
         *,
-        overlap: Optional[Expiry] = None,
-        expires: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        overlap: Expiry | None = None,
+        expires: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Issued:
         """Makes a token in the place of another, with the same claims. The other one lives on for
         `overlap`; without it, it is dead at once."""
@@ -190,9 +184,7 @@ class Issuer:
     def __repr__(self) -> str:
         return f"Issuer({self._socket!r}, timeout={self._timeout})"
 
-    def _page(
-        self, subject: Optional[str], page_size: int, after: Optional[str]
-    ) -> Tuple[List[TokenRecord], Optional[str]]:
+    def _page(self, subject: str | None, page_size: int, after: str | None) -> Page:
         asked = {"subject": subject, "limit": str(page_size), "after": after}
         query = urlencode({name: text for name, text in asked.items() if text is not None})
         return self._ask(page_of, "GET", f"/tokens?{query}")
@@ -202,7 +194,7 @@ class Issuer:
         read: Callable[[Mapping[str, Any]], T],
         method: str,
         path: str,
-        wanted: Optional[Mapping[str, Any]] = None,
+        wanted: Mapping[str, Any] | None = None,
     ) -> T:
         body = None
         if wanted is not None:
@@ -213,9 +205,9 @@ class Issuer:
             return read(json.loads(answer))
         except (AttributeError, KeyError, TypeError, ValueError):
             # The answer may hold a token, so neither it nor the cause is shown.
-            raise self._unknown("its answer cannot be read") from None
+            raise self._unanswered(method, "its answer cannot be read") from None
 
-    def _send(self, method: str, path: str, body: Optional[bytes], content_type: str) -> bytes:
+    def _send(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
         connection = _Connection(self._socket, self._timeout)
         try:
             self._connect(connection)
@@ -227,7 +219,7 @@ class Issuer:
                 response = connection.getresponse()
                 answer = response.read(_ANSWER_BYTES_MAX)
             except (OSError, http.client.HTTPException) as error:
-                raise self._unknown(f"no answer ({type(error).__name__})") from None
+                raise self._unanswered(method, f"no answer ({type(error).__name__})") from None
         finally:
             connection.close()
         if response.status not in (200, 201):
@@ -238,38 +230,40 @@ class Issuer:
         try:
             connection.connect()
         except OSError as error:
-            message = (
-                f"the issuing service cannot be reached at {self._socket} "
-                f"({error.strerror or error}); start adamant-issuer, set {SOCKET_VARIABLE}, "
-                "or let this user connect"
-            )
+            if isinstance(error, PermissionError):
+                what = f"add the user of this process to the group {group_of(self._socket)}"
+            else:
+                what = f"start adamant-issuer, or set {SOCKET_VARIABLE} to its socket"
+            message = f"no issuing service at {self._socket}: {error.strerror or error}; {what}"
             raise Unreachable("unreachable", message) from None
 
-    def _unknown(self, why: str) -> OutcomeUnknown:
-        message = f"the issuing service at {self._socket}: {why}; what was asked may be recorded"
-        return OutcomeUnknown("outcome_unknown", message)
+    def _unanswered(self, method: str, why: str) -> IssuerError:
+        message = f"the issuing service at {self._socket}: {why}"
+        if method == "GET":
+            return Unreachable("unreachable", message)
+        return OutcomeUnknown("outcome_unknown", f"{message}; what was asked may be recorded")
 
 
 class AsyncIssuer:
     """The same for asyncio: each call waits in a thread. A call that is cancelled may be recorded
     all the same."""
 
-    def __init__(self, socket: Optional[str] = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, socket: str | None = None, *, timeout: float = DEFAULT_TIMEOUT) -> None:
         self._issuer = Issuer(socket, timeout=timeout)
 
     async def issue(
         self,
         kind: str,
         *,
-        subject: Optional[str] = None,
-        audience: Optional[str] = None,
+        subject: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
-        meta: Optional[str] = None,
-        not_before: Optional[Expiry] = None,
-        expires: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        meta: str | None = None,
+        not_before: Expiry | None = None,
+        expires: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Issued:
         """As `Issuer.issue`."""
         return await asyncio.to_thread(
@@ -291,16 +285,15 @@ class AsyncIssuer:
         return await asyncio.to_thread(self._issuer.get, token_id)
 
     async def list(
-        self, *, subject: Optional[str] = None, page_size: int = 100
+        self, *, subject: str | None = None, page_size: int = 100
     ) -> AsyncIterator[TokenRecord]:
         """As `Issuer.list`: `async for record in issuer.list(...)`."""
-        after: Optional[str] = None
+        after: str | None = None
         while True:
-            records, after = await asyncio.to_thread(
-                self._issuer._page, subject, page_size, after
-            )
-            for record in records:
+            page = await asyncio.to_thread(self._issuer._page, subject, page_size, after)
+            for record in page.records:
                 yield record
+            after = page.next
             if after is None:
                 return
 
@@ -308,11 +301,11 @@ class AsyncIssuer:
         self,
         token_id: str,
         *,
-        reason: Optional[str] = None,
-        at: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        reason: str | None = None,
+        at: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Revoked:
         """As `Issuer.revoke`."""
         return await asyncio.to_thread(
@@ -329,11 +322,11 @@ class AsyncIssuer:
         self,
         token_id: str,
         *,
-        overlap: Optional[Expiry] = None,
-        expires: Optional[Expiry] = None,
-        request_id: Optional[str] = None,
-        on_behalf_of: Optional[str] = None,
-        ticket: Optional[str] = None,
+        overlap: Expiry | None = None,
+        expires: Expiry | None = None,
+        request_id: str | None = None,
+        on_behalf_of: str | None = None,
+        ticket: str | None = None,
     ) -> Issued:
         """As `Issuer.rotate`."""
         return await asyncio.to_thread(
@@ -383,8 +376,8 @@ def _path(token_id: str, action: str = "") -> str:
 
 
 def _why(
-    request_id: Optional[str], on_behalf_of: Optional[str], ticket: Optional[str]
-) -> Dict[str, Optional[str]]:
+    request_id: str | None, on_behalf_of: str | None, ticket: str | None
+) -> dict[str, str | None]:
     return {"request_id": request_id, "on_behalf_of": on_behalf_of, "ticket": ticket}
 
 

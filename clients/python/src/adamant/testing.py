@@ -10,8 +10,9 @@ the place of a `Client` and `fake.aio` that of an `AsyncClient`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any
 
 from . import _session
 from ._answer import Answer, Generation
@@ -28,22 +29,22 @@ class FakeClient:
     def __init__(self) -> None:
         self.available = True
         self.aio = FakeAsyncClient(self)
-        self._tokens: Dict[bytes, Answer] = {}
-        self._revoked: List[bytes] = []
+        self._tokens: dict[bytes, Answer] = {}
+        self._revoked: list[bytes] = []
         # Each change is another generation, as with the real one.
         self._generation = 1
-        self._before: List[Tuple[Optional[Verifier], Optional[AsyncVerifier]]] = []
+        self._before: list[tuple[Verifier | None, AsyncVerifier | None]] = []
 
     def trust(
         self,
         token: Token,
         *,
         kind: str = "live",
-        audience: Optional[str] = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
-        subject: Optional[str] = None,
-        meta: Optional[str] = None,
-        expires: Optional[datetime] = None,
+        subject: str | None = None,
+        meta: str | None = None,
+        expires: datetime | None = None,
     ) -> str:
         """From now on `token`, any text, is valid and has these claims. Gives its id."""
         # The same texts that no requirement may have, no claims may have either.
@@ -74,8 +75,8 @@ class FakeClient:
         self,
         token: Token,
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
     ) -> Answer:
@@ -88,11 +89,11 @@ class FakeClient:
         self,
         tokens: Iterable[Token],
         *,
-        kind: Optional[str] = None,
-        audience: Optional[str] = None,
+        kind: str | None = None,
+        audience: str | None = None,
         scopes: Iterable[str] = (),
         claims: bool = True,
-    ) -> List[Answer]:
+    ) -> list[Answer]:
         """As `Client.verify_many`."""
         needed = _session.question(kind, audience, scopes, claims).scopes
         if not self.available:
@@ -103,9 +104,9 @@ class FakeClient:
     def _answer(
         self,
         text: bytes,
-        kind: Optional[str],
-        audience: Optional[str],
-        scopes: Tuple[str, ...],
+        kind: str | None,
+        audience: str | None,
+        scopes: tuple[str, ...],
         claims: bool,
     ) -> Answer:
         known = self._tokens.get(text, Answer("unknown"))
@@ -113,17 +114,15 @@ class FakeClient:
         generation = Generation(1, self._generation, 0)
         if verdict == "valid" and claims:
             return known._replace(generation=generation, age=0)
-        return Answer(
-            verdict, known.token_id, known.expires_unix_s, generation=generation, age=0
-        )
+        return Answer(verdict, known.token_id, known.expires_unix_s, generation=generation, age=0)
 
     def _verdict(
         self,
         text: bytes,
         known: Answer,
-        kind: Optional[str],
-        audience: Optional[str],
-        scopes: Tuple[str, ...],
+        kind: str | None,
+        audience: str | None,
+        scopes: tuple[str, ...],
     ) -> str:
         if not known:
             return known.verdict
@@ -156,6 +155,6 @@ class FakeAsyncClient:
         """As `AsyncClient.verify`."""
         return self._fake.verify(token, **asked)
 
-    async def verify_many(self, tokens: Iterable[Token], **asked: Any) -> List[Answer]:
+    async def verify_many(self, tokens: Iterable[Token], **asked: Any) -> list[Answer]:
         """As `AsyncClient.verify_many`."""
         return self._fake.verify_many(tokens, **asked)

@@ -8,8 +8,9 @@ The application finds the `Answer` in `environ["adamant"]`. What is answered ins
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Iterable, Optional, Sequence, Union
+from typing import TYPE_CHECKING
 
 from ._gate import Gate, Refusal, Verifier
 
@@ -27,18 +28,16 @@ class RequireToken:
         self,
         app: WSGIApplication,
         *,
-        scopes: Union[str, Sequence[str]] = (),
-        audience: Optional[str] = None,
-        kind: Optional[str] = None,
-        client: Optional[Verifier] = None,
+        scopes: str | Sequence[str] = (),
+        audience: str | None = None,
+        kind: str | None = None,
+        client: Verifier | None = None,
     ) -> None:
         self._app = app
         self._gate = Gate(kind, audience, scopes, blocking=client)
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        value: Optional[str] = environ.get("HTTP_AUTHORIZATION")
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        value: str | None = environ.get("HTTP_AUTHORIZATION")
         # PEP 3333: the text holds the bytes of the header, each as one character.
         asked = self._gate.ask([] if value is None else [value.encode("latin-1")])
         if isinstance(asked, Refusal):
