@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import importlib.util
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -98,15 +100,29 @@ class Aio:
         from adamant import AsyncClient
 
         self.client = AsyncClient(socket, timeout=timeout)
-        self._loop = asyncio.new_event_loop()
+        self._loop = self.new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
 
     def verify(self, *arguments: Any, **more: Any) -> Any:
         return self._run(self.client.verify(*arguments, **more))
 
     def verify_many(self, *arguments: Any, **more: Any) -> Any:
         return self._run(self.client.verify_many(*arguments, **more))
+
+    def verify_and_be_busy(self, token: str, seconds: float) -> Any:
+        """Asks, and then keeps the loop from reading the reply."""
+
+        async def run() -> Any:
+            asked = asyncio.ensure_future(self.client.verify(token))
+            await asyncio.sleep(0)
+            time.sleep(seconds)
+            return (await asked).verdict
+
+        return self._run(run())
 
     def _run(self, call: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result(2 * TIMEOUT)
@@ -120,8 +136,21 @@ class Aio:
         self._loop.close()
 
 
-#: Each test of failures is run with both.
+class OnUvloop(Aio):
+    """The same on the loop that web servers prefer."""
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        # libuv aborts where a container forbids io_uring.
+        os.environ["UV_USE_IO_URING"] = "0"
+        import uvloop
+
+        return uvloop.new_event_loop()
+
+
+#: Each test of failures is run with all of them.
 CLIENTS: tuple[Any, ...] = (Blocking, Aio)
+if importlib.util.find_spec("uvloop"):
+    CLIENTS += (OnUvloop,)
 
 
 Script = Callable[[socket.socket], None]

@@ -169,6 +169,19 @@ def error_reply(number: int) -> bytes:
 
 
 class Peers(Failures):
+    def test_the_loop_of_web_servers_is_among_the_clients(self) -> None:
+        need("uvloop")
+        self.assertIn("OnUvloop", [make.__name__ for make in CLIENTS])
+
+    def test_a_loop_that_was_busy_is_no_late_daemon(self) -> None:
+        """The reply comes in time, and is read after the timeout."""
+        for make in CLIENTS[1:]:
+            with Peer(answers(*[verdicts_reply(UNKNOWN)] * 2)) as peer:
+                client = make(peer.socket, timeout=SHORT)
+                client.verify(SOME_TOKEN)
+                self.assertEqual(client.verify_and_be_busy(SOME_TOKEN, 2 * SHORT), "unknown")
+                client.close()
+
     def test_a_connection_that_breaks_twice_is_unavailable(self) -> None:
         def breaks(sock: socket.socket) -> None:
             greet(sock)

@@ -14,7 +14,7 @@ import asyncio
 import socket
 from collections import deque
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from . import _wire
 from ._errors import Broken, Failure, NotConnected, TimedOut, Unreadable
@@ -120,8 +120,8 @@ class Link(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: the transports of uvloop are of no class of asyncio.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._incoming:
