@@ -139,9 +139,7 @@ fn check_subjects(
     let mut erased = 0_u64;
     for (rank, record) in (0..).zip(table.records()) {
         let cold = table.cold(rank).expect("one row a record");
-        let mut index = [0; 8];
-        index[..7].copy_from_slice(&cold.ledger_index);
-        let index = u64::from_le_bytes(index);
+        let index = cold.event();
         let personal = subjects.get(rank).unwrap_or(Personal::Erased);
         let Personal::Known { subject, meta } = personal else {
             erased += 1;

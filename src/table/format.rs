@@ -212,6 +212,15 @@ pub struct Cold {
     pub reason: u8,
 }
 
+impl Cold {
+    /// Index of the event that issued the token; 0 in a table that was built from a list.
+    pub fn event(&self) -> u64 {
+        let mut index = [0; size_of::<u64>()];
+        index[..self.ledger_index.len()].copy_from_slice(&self.ledger_index);
+        u64::from_le_bytes(index)
+    }
+}
+
 /// Why a token was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

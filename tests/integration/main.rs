@@ -18,6 +18,7 @@ mod laws;
 mod ledger;
 mod list;
 mod model;
+mod monitoring;
 mod nginx;
 mod note;
 mod operator;

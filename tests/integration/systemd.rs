@@ -136,6 +136,9 @@ fn a_socket_from_systemd_socket_activate_is_served() {
     assert!(socket.exists(), "a socket that was passed is not ours to remove");
 }
 
+const UNITS: [&str; 4] =
+    ["adamantd.service", "adamantd.socket", "adamantd-http.socket", "adamant-issuer.service"];
+
 fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
 }
@@ -150,8 +153,9 @@ fn command(program: &str, package: &str) -> Command {
 /// that will be installed.
 fn installed() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for unit in ["adamantd.service", "adamantd.socket"] {
+    for unit in UNITS {
         let text = fs::read_to_string(units().join(unit)).unwrap();
+        let text = text.replace("/usr/local/bin/adamant-issuer", env!("CARGO_BIN_EXE_adamantd"));
         let text = text.replace("/usr/local/bin/adamantd", env!("CARGO_BIN_EXE_adamantd"));
         fs::write(folder.path().join(unit), text).unwrap();
     }
@@ -169,11 +173,12 @@ fn analyse(arguments: &[&str], folder: &Path, units: &[&str]) -> Output {
 #[test]
 fn the_units_are_valid_and_hardened() {
     let folder = installed();
-    let verified = analyse(&["verify"], folder.path(), &["adamantd.service", "adamantd.socket"]);
+    let verified = analyse(&["verify"], folder.path(), &UNITS);
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.success() && !said.contains("adamantd"), "{said}");
+    assert!(verified.status.success() && !said.contains("adamant"), "{said}");
     let arguments = ["security", "--offline=true", "--threshold=15"];
-    let hardened = analyse(&arguments, folder.path(), &["adamantd.service"]);
+    let hardened =
+        analyse(&arguments, folder.path(), &["adamantd.service", "adamant-issuer.service"]);
     let said = String::from_utf8_lossy(&hardened.stdout).into_owned();
     assert!(hardened.status.success(), "{said}");
     println!("{}", said.lines().last().unwrap_or_default());

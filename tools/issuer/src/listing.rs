@@ -119,6 +119,7 @@ fn token(
         "not_before": time(standing.not_before), "expires": time(standing.expires),
         "revoked_at": time(standing.revoked_at),
         "reason": Reason::from_number(entry.cold.reason).map(Reason::name),
+        "event": entry.cold.event(),
     }))
 }
 
