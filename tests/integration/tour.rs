@@ -8,18 +8,39 @@ use std::process::Command;
 /// Between the outputs of two blocks. No command of the tour prints it.
 const BLOCK_END: &str = "== end of block ==";
 
-/// Runs every `sh tour` block of the README in one shell, and compares what it prints with the
-/// `text` block after it, in which `...` stands for anything on that line.
 #[test]
 fn the_tour_runs_word_for_word() {
-    let blocks = tour();
-    assert!(blocks.len() >= 8, "the README has a tour");
+    run_word_for_word("sh tour", 8);
+}
+
+/// FastAPI and nginx for real.
+#[test]
+fn an_api_gets_its_keys_word_for_word() {
+    let needed = "curl --version && nginx -v && uvicorn --version && python3 -c 'import fastapi'";
+    let found = Command::new("bash").args(["-c", needed]).output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "missing: curl, nginx, or FastAPI with uvicorn");
+        eprintln!("not run: curl, nginx, or FastAPI with uvicorn is missing");
+        return;
+    }
+    let issuer = Path::new(env!("CARGO_BIN_EXE_adamant")).with_file_name("adamant-issuer");
+    assert!(issuer.is_file(), "no adamant-issuer: cargo test --workspace builds it");
+    run_word_for_word("sh keys", 3);
+}
+
+/// Runs every block of that language in one shell, and compares what it prints with the `text`
+/// block after it, in which `...` stands for anything on that line.
+fn run_word_for_word(language: &str, least: usize) {
+    let blocks = blocks(language);
+    assert!(blocks.len() >= least, "the README has such blocks");
     let folder = tempfile::tempdir().unwrap();
     let programs = Path::new(env!("CARGO_BIN_EXE_adamant")).parent().unwrap();
     fs::create_dir(folder.path().join("target")).unwrap();
     symlink(programs, folder.path().join("target/release")).unwrap();
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools");
-    symlink(tools, folder.path().join("tools")).unwrap();
+    for name in ["tools", "clients", "examples"] {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        symlink(target, folder.path().join(name)).unwrap();
+    }
     // Whatever a failure leaves running would hold our pipe open.
     let mut script =
         "set -euo pipefail\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n".to_owned();
@@ -31,6 +52,8 @@ fn the_tour_runs_word_for_word() {
         .current_dir(folder.path())
         .env_remove("ADAMANT_HOME")
         .env_remove("ADAMANT_SOCKET")
+        // Where io_uring is forbidden, the loop of uvloop would abort the process.
+        .env("UV_USE_IO_URING", "0")
         .output()
         .unwrap();
     let (said, errors) = (text(&output.stdout), text(&output.stderr));
@@ -43,19 +66,19 @@ fn the_tour_runs_word_for_word() {
 }
 
 /// Commands and the output that is expected of them.
-fn tour() -> Vec<(String, String)> {
+fn blocks(wanted: &str) -> Vec<(String, String)> {
     let readme = include_str!("../../README.md");
     let mut blocks: Vec<(String, String)> = Vec::new();
     for fence in readme.split("\n```").collect::<Vec<_>>().chunks(2) {
         let [_, block] = fence else { continue };
         let (language, body) = block.split_once('\n').unwrap();
-        if language == "sh tour" {
+        if language == wanted {
             blocks.push((body.to_owned(), String::new()));
             continue;
         }
         let Some((_, expected)) = blocks.last_mut() else { continue };
         if language != "text" {
-            // Past the tour.
+            // Past them.
             break;
         }
         assert!(expected.is_empty(), "two outputs after one block: {body}");
