@@ -110,7 +110,7 @@ fn read_on(site: &Site, done: &AtomicBool, read: &AtomicU64) {
             assert_eq!(web.get(&format!("/tokens/{id}"), "").code, 200);
             read.fetch_add(1, Ordering::Relaxed);
         }
-        // Otherwise all that the machine has goes into reading.
+        // A pause, because otherwise all that the machine has goes into reading.
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -119,7 +119,7 @@ fn issue_by_hand(site: &Site, done: &AtomicBool, issued: &AtomicU64) {
     while !done.load(Ordering::Relaxed) {
         run(&["issue", "--home", &site.home(), "--kind", "live", "--subject", "hand"], b"");
         issued.fetch_add(1, Ordering::Relaxed);
-        // As above.
+        // A pause, because otherwise all that the machine has goes into starting commands.
         thread::sleep(Duration::from_millis(50));
     }
 }
