@@ -182,10 +182,39 @@ class Daemon(Process):
         eventually(f"generation {generation} is served", served)
 
 
+class Activated(Process):
+    """A daemon on a home whose socket is held open for it, as systemd does: it can be started anew
+    and no connection is refused meanwhile."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(str(home.folder / "held.sock"))
+        self._home = home
+        self._held = socket.socket(socket.AF_UNIX)
+        self._held.bind(self.socket)
+        self._held.listen(128)
+        self.start()
+
+    def start(self) -> None:
+        """Descriptor 3, for this process: sd_listen_fds(3)."""
+        script = 'exec env LISTEN_PID=$$ LISTEN_FDS=1 "$@" 3<&0 < /dev/null'
+        daemon = [str(program("adamantd")), "--home", str(self._home.path), "--socket", self.socket]
+        with open(f"{self.socket}.log", "ab") as log:
+            self._child = subprocess.Popen(
+                ["sh", "-c", script, "sh", *daemon], stdin=self._held, stderr=log
+            )
+
+    def restart(self) -> None:
+        """Ends it as systemd does, waits, and starts it anew."""
+        self._signal(signal.SIGTERM)
+        assert self._child is not None
+        self._child.wait()
+        self.start()
+
+
 class Issuing(Process):
     """The issuing service on a home, with the daemon that serves what it issues."""
 
-    def __init__(self, home: Home, daemon: Daemon) -> None:
+    def __init__(self, home: Home, daemon: Process) -> None:
         super().__init__(str(home.folder / "issuer.sock"))
         # Whoever runs the tests may do everything.
         (home.path / "issuer.toml").write_text(

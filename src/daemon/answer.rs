@@ -37,6 +37,8 @@ pub(super) const BATCH_BYTES_MAX: usize = 2
     * (DIGESTS_A_TICK + DIGESTS_MAX)
     * (size_of::<Digest>() + size_of::<Row>() + size_of::<Option<u32>>());
 
+const UNAVAILABLE: Row = Row::without_record(Verdict::Unavailable);
+
 /// The frames of one tick.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -226,6 +228,7 @@ impl Batch {
         let now = live.now(serving);
         let head = serving.head(now);
         self.judge_all(serving, now);
+        self.unless_poisoned(serving);
         for frame in &self.frames {
             output(frame.connection, &mut |out| match &frame.asks {
                 Asks::Verdicts { digests, claims_wanted, .. } => {
@@ -234,6 +237,10 @@ impl Batch {
                         None if *claims_wanted => vec![None; digests.len()],
                         None => Vec::new(),
                     };
+                    if *claims_wanted && serving.is_poisoned() {
+                        let rows = digests.clone().map(|_| UNAVAILABLE);
+                        return push_verdicts(out, &head, rows, &vec![None; digests.len()]);
+                    }
                     push_verdicts(out, &head, self.rows[digests.clone()].iter().copied(), &claims);
                 }
                 Asks::Hello => push_hello(out, &hello(serving)),
@@ -256,7 +263,7 @@ impl Batch {
     fn judge_all(&mut self, serving: &Serving, now: TableTime) {
         let Batch { frames, digests, malformed, requirements, rows, ranks } = self;
         let Some(generation) = serving.usable(now) else {
-            rows.resize(digests.len(), Row::without_record(Verdict::Unavailable));
+            rows.resize(digests.len(), UNAVAILABLE);
             ranks.resize(digests.len(), None);
             return;
         };
@@ -284,6 +291,14 @@ impl Batch {
             ranks.push(row.record.and(found).map(|found| found.rank));
             rows.push(row);
         });
+    }
+
+    /// What was read from a map whose file was cut meanwhile is no answer.
+    fn unless_poisoned(&mut self, serving: &Serving) {
+        if serving.is_poisoned() {
+            self.rows.fill(UNAVAILABLE);
+            self.ranks.fill(None);
+        }
     }
 
     fn count(&self, counters: &live::Counters, took: Duration) {

@@ -36,8 +36,13 @@ impl Serving {
     /// The generation that may be answered from at that second: the served one, unless its
     /// manifest has expired and the policy refuses that.
     pub fn usable(&self, now: TableTime) -> Option<&Generation> {
-        let generation = self.generation.as_deref()?;
+        let generation = self.generation.as_deref().filter(|it| !it.is_poisoned())?;
         (!self.is_expired(now) || self.stale == Stale::ServeFlagged).then_some(generation)
+    }
+
+    /// Whether what was read in the place of a record may be nothing but zeros.
+    pub fn is_poisoned(&self) -> bool {
+        self.generation.as_deref().is_some_and(Generation::is_poisoned)
     }
 
     /// The head of a reply at that second.
@@ -171,6 +176,8 @@ pub struct Counters {
     accepts_failed: AtomicU64,
     loads: AtomicU64,
     loads_failed: AtomicU64,
+    /// Of the last swap, in nanoseconds; 0: there was none yet.
+    propagation_ns: AtomicU64,
     pub(super) started: Instant,
     pub(super) started_unix_s: u64,
 }
@@ -189,6 +196,7 @@ impl Counters {
             accepts_failed: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             loads_failed: AtomicU64::new(0),
+            propagation_ns: AtomicU64::new(0),
             started: Instant::now(),
             started_unix_s: since_unix.as_secs(),
         }
@@ -249,6 +257,12 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A generation is served that was put into the store so long ago.
+    pub(super) fn propagated(&self, took: Duration) {
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.propagation_ns.store(took_ns.max(1), Ordering::Relaxed);
+    }
+
     /// All counts, with their names.
     pub(super) fn read(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -263,6 +277,7 @@ impl Counters {
             accepts_failed: get(&self.accepts_failed),
             loads: get(&self.loads),
             loads_failed: get(&self.loads_failed),
+            propagation_ns: get(&self.propagation_ns),
         }
     }
 }
@@ -279,4 +294,5 @@ pub(super) struct Counts {
     pub(super) accepts_failed: u64,
     pub(super) loads: u64,
     pub(super) loads_failed: u64,
+    pub(super) propagation_ns: u64,
 }

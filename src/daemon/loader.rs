@@ -14,6 +14,7 @@
 //! A failure at any step keeps what is served. Then what is served is judged anew, under the
 //! policy as it is now: a signer that was withdrawn takes its generation with it at once.
 
+use std::fs;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -32,6 +33,7 @@ use crate::store::{
     Generation, Judged, Layer, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
     judge_again, load_policy, now_unix_s,
 };
+use crate::table;
 use crate::token::Domain;
 
 /// How much the comparison of two generations gives way to others, as in nice(2).
@@ -66,6 +68,7 @@ impl Loader {
         // A writer to a leased file makes the kernel send it, and unhandled it ends the process.
         // Who handles it as well may pull the trigger; else the poll finds the writer.
         signal_hook::flag::register(SIGIO, Arc::default()).map_err(LoadError::Signal)?;
+        table::guard_maps().map_err(LoadError::Signal)?;
         let (trigger, hints) = Trigger::new();
         let live = Arc::new(Live::new(Serving {
             domain: policy.domain.clone(),
@@ -155,21 +158,18 @@ impl Loader {
         let trusted: Vec<_> = self.policy.trusted(Role::Build, now).collect();
         let Some(mark) = marks.highest(trusted.into_iter()) else { return };
         let Ok(Some(note)) = self.store.read_manifest_of(&mark.hash) else { return };
-        if let Err(err) = self.load(note) {
+        if let Err(err) = self.load(note, &marks) {
             tracing::info!(error = %chain(&err), "what was accepted last cannot be served any more");
         }
     }
 
     fn reconsider(&mut self) {
+        self.drop_poisoned();
         self.yield_to_writer();
         let policy = self.reread_policy();
         // First, and on its own: a revocation waits for no manifest.
         let revoked = self.load_revocations();
-        let loaded = match self.store.read_manifest() {
-            Ok(Some(note)) => self.load(note),
-            Ok(None) => Err(StoreError::NoManifest { path: self.store.root().to_owned() }.into()),
-            Err(err) => Err(err.into()),
-        };
+        let loaded = self.load_current();
         let report = |said: String, tell: fn(&str)| {
             // Once, however often it is met.
             if self.live.refused.load().as_deref() != Some(&said) {
@@ -198,6 +198,31 @@ impl Loader {
             (Ok(()), Ok(()), Ok(())) => self.live.refused.store(None),
         }
         self.judge_served();
+    }
+
+    fn load_current(&mut self) -> Result<(), LoadError> {
+        // Before the manifest: a publisher that shares this folder of marks stores its own after
+        // it, and what was current when it was read must not look like a step back.
+        let marks = Marks::load(&self.config.state)?;
+        match self.store.read_manifest()? {
+            Some(note) => self.load(note, &marks),
+            None => Err(StoreError::NoManifest { path: self.store.root().to_owned() }.into()),
+        }
+    }
+
+    /// Lets go of a generation of which a file was cut, or cannot be read any more, and takes what
+    /// is current for new: if it is whole again, or another, it is served.
+    fn drop_poisoned(&mut self) {
+        let serving = Arc::clone(&self.live.serving());
+        let Some(judged) = serving.judged.clone().filter(|_| serving.is_poisoned()) else { return };
+        let reason = "a file that is served was cut, or cannot be read any more".to_owned();
+        tracing::error!(
+            message_id = log::UNAVAILABLE,
+            reason,
+            "what was served may not be served any more: unavailable"
+        );
+        self.note.clear();
+        self.swap(serving.domain.clone(), judged, None, Some(reason));
     }
 
     /// Lets a writer have its way with the file of a table that is served, and serves on from
@@ -293,12 +318,11 @@ impl Loader {
     }
 
     /// Makes `note` what is served, if it is not already and may be.
-    fn load(&mut self, note: Vec<u8>) -> Result<(), LoadError> {
+    fn load(&mut self, note: Vec<u8>, marks: &Marks) -> Result<(), LoadError> {
         if note == self.note {
             return Ok(());
         }
-        let marks = Marks::load(&self.config.state)?;
-        let judged = self.judge(&note, &marks)?;
+        let judged = self.judge(&note, marks)?;
         if judged.expired && self.policy.stale == Stale::Refuse {
             return Err(Refusal::Expired { at: judged.manifest.expires }.into());
         }
@@ -329,9 +353,21 @@ impl Loader {
             "serving"
         );
         self.note = note;
+        let was_serving = serving.generation.is_some();
         self.live.counters.load(true);
         self.swap(domain, judged, Some(Arc::new(generation)), None);
+        if was_serving {
+            self.time_propagation();
+        }
         Ok(())
+    }
+
+    /// How long ago the manifest that is served now was put into the store.
+    fn time_propagation(&self) {
+        let put = fs::metadata(self.store.manifest_path()).and_then(|facts| facts.modified());
+        if let Some(took) = put.ok().and_then(|put| put.elapsed().ok()) {
+            self.live.counters.propagated(took);
+        }
     }
 
     /// Never more than two bases in memory: the one before the served one goes first.

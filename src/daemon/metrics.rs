@@ -68,6 +68,11 @@ pub fn openmetrics(status: &Value) -> String {
         out.family("adamant_tokens", "gauge", "Records in the tables that are served.");
         out.sample("adamant_tokens", "{state=\"all\"}", records);
     }
+    if let Some(ns) = status["propagation_ns"].as_u64() {
+        const NAME: &str = "adamant_revocation_propagation_seconds";
+        out.family(NAME, "gauge", "From the last manifest in the store to answers from it.");
+        let _ = writeln!(out.0, "{NAME} {}", seconds(ns));
+    }
     for &(name, key, help) in COUNTERS {
         out.single(name, "counter", help, status[key].as_u64());
     }

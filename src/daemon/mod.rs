@@ -51,6 +51,7 @@ pub use metrics::openmetrics;
 pub use serve::{ServeError, check_config, serve};
 pub use watch::Trigger;
 
+use crate::table;
 use accept::Porter;
 use seats::Seats;
 use worker::Workers;
@@ -69,6 +70,7 @@ pub async fn run(
     let live = loader.live();
     let config = loader.config().clone();
     let workers = Workers::start(&live, &config)?;
+    let trigger = loader.trigger();
     let keeper = loader.keep()?;
     let reporting =
         tokio::spawn(systemd::report(Arc::clone(&live), probe::Probe::new(&workers, &config)?));
@@ -77,11 +79,18 @@ pub async fn run(
     let mut porter = Porter::new(listening, &config, Arc::clone(&live), seats);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut sweep = tokio::time::interval(worker::SWEEP);
+    let mut poisoned = table::poisoned_maps();
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             () = porter.take_next(&workers) => {}
-            _ = sweep.tick() => workers.sweep(),
+            _ = sweep.tick() => {
+                workers.sweep();
+                if poisoned != table::poisoned_maps() {
+                    poisoned = table::poisoned_maps();
+                    trigger.pull();
+                }
+            }
         }
     }
     drop(porter);

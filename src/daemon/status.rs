@@ -40,6 +40,9 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
     if state == "unavailable" {
         status["reason"] = reason(serving).into();
     }
+    if counts.propagation_ns > 0 {
+        status["propagation_ns"] = counts.propagation_ns.into();
+    }
     if let Some(refused) = live.refused.load_full() {
         status["refused"] = refused.as_str().into();
     }

@@ -43,7 +43,13 @@ impl Layer {
 
     /// Who the token of that rank is for.
     pub fn personal(&self, rank: u32) -> Personal<'_> {
-        self.subjects.get(rank).expect("one value a record")
+        // A file that was cut under the map has zeros in the place of values.
+        self.subjects.get(rank).unwrap_or(Personal::Erased)
+    }
+
+    /// Whether bytes of one of the files are gone while it is mapped.
+    pub fn is_poisoned(&self) -> bool {
+        self.table.is_poisoned() || self.subjects.is_poisoned()
     }
 
     /// Whether somebody waits to write to one of the files.
@@ -149,6 +155,11 @@ impl Generation {
     /// Bytes of the tables in 2 MiB pages.
     pub fn huge_bytes(&self) -> u64 {
         self.layers.iter().map(|layer| layer.table.huge_bytes()).sum()
+    }
+
+    /// Whether bytes of a file are gone while it is mapped: no answer may come from it any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.layers.iter().any(|layer| layer.is_poisoned())
     }
 
     /// Whether somebody waits to write to one of the files. They are whole until the generation is

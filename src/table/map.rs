@@ -3,7 +3,7 @@
 //! A map stays whole while its file is renamed over or removed; only a file that is cut or
 //! overwritten *in place* can hurt a reader. That is why tables are never written twice, and why
 //! a store checks owner and mode before it maps one, and has the kernel tell it of a writer
-//! (`store/lease.rs`). The contract of [`Map::of`] is therefore: **nobody writes to a named
+//! (`store/lease.rs`). A file that is cut nevertheless is no answer (`guard.rs`). The contract of [`Map::of`] is therefore: **nobody writes to a named
 //! table**, and the only `unsafe` block rests on it.
 //!
 //! The kernel is asked for 2 MiB pages, and for all of them now: a look-up must not wait for a
@@ -20,6 +20,7 @@ use memmap2::{Advice, Mmap, MmapMut};
 use rustix::fs::{Advice as CacheAdvice, fadvise};
 
 use super::format::HUGE_PAGE_BYTES;
+use super::guard::Guard;
 
 /// The first kernel on which ext4 keeps files in huge pages.
 const HUGE_SINCE: (u32, u32) = (6, 16);
@@ -40,6 +41,8 @@ pub enum Load {
 /// A whole file in memory.
 #[derive(Debug)]
 pub struct Map {
+    // Dropped before the bytes that it guards.
+    guard: Guard,
     bytes: Mmap,
     huge_bytes: u64,
 }
@@ -49,13 +52,17 @@ impl Map {
     pub fn of(file: &File, load: Load) -> io::Result<Map> {
         let bytes = match load {
             Load::Map => map_whole(file)?,
-            Load::Lazy => return Ok(Map { bytes: map_lazily(file)?, huge_bytes: 0 }),
+            Load::Lazy => {
+                let bytes = map_lazily(file)?;
+                return Ok(Map { guard: Guard::of(&bytes), bytes, huge_bytes: 0 });
+            }
             Load::Copy => {
                 let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
                 private(len, |bytes| file.read_exact_at(bytes, 0))?
             }
         };
-        Ok(Map { huge_bytes: huge_bytes_of(&bytes), bytes })
+        let guard = if load == Load::Copy { Guard::none() } else { Guard::of(&bytes) };
+        Ok(Map { guard, huge_bytes: huge_bytes_of(&bytes), bytes })
     }
 
     /// The same bytes in memory of this process alone.
@@ -64,7 +71,12 @@ impl Map {
             bytes.copy_from_slice(self);
             Ok(())
         })?;
-        Ok(Map { huge_bytes: huge_bytes_of(&bytes), bytes })
+        Ok(Map { guard: Guard::none(), huge_bytes: huge_bytes_of(&bytes), bytes })
+    }
+
+    /// Whether bytes of its file are gone, and zeros are read in their place. See `guard.rs`.
+    pub fn is_poisoned(&self) -> bool {
+        self.guard.is_poisoned()
     }
 
     /// Bytes that were in 2 MiB pages when the map was made.

@@ -13,6 +13,7 @@ mod entry;
 mod error;
 mod filter;
 pub mod format;
+mod guard;
 mod lookup;
 mod map;
 mod section;
@@ -34,6 +35,7 @@ use crate::token::{Domain, DomainKey, ForeignAlgorithm, Prefix};
 pub use entry::{Entry, Personal};
 pub use error::TableError;
 pub use filter::Filter;
+pub use guard::{install as guard_maps, poisoned_maps};
 pub use lookup::Found;
 pub use map::{Load, Map};
 pub use sort::Sorter;
@@ -119,6 +121,11 @@ impl Table {
     /// list-built table.
     pub fn range(&self) -> (u64, u64) {
         (self.places.from, self.places.to)
+    }
+
+    /// Whether bytes of its file are gone while it is mapped: no answer may come from it any more.
+    pub fn is_poisoned(&self) -> bool {
+        self.map.is_poisoned()
     }
 
     /// Bytes of the file in 2 MiB pages.

@@ -100,6 +100,11 @@ impl Subjects {
         Ok(Subjects { map: self.map.to_private()?, offsets, values })
     }
 
+    /// Whether bytes of its file are gone while it is mapped.
+    pub fn is_poisoned(&self) -> bool {
+        self.map.is_poisoned()
+    }
+
     /// Number of records of the table beside it.
     pub fn len(&self) -> usize {
         self.offsets().len() - 1

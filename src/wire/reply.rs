@@ -181,7 +181,7 @@ pub struct Record {
 
 impl Row {
     /// A row about a token of which nothing is known, or may be said.
-    pub fn without_record(verdict: Verdict) -> Row {
+    pub const fn without_record(verdict: Verdict) -> Row {
         Row { verdict, record: None }
     }
 

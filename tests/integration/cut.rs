@@ -5,12 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use adamant::claims::Requirement;
-use adamant::client::Client;
+use adamant::client::{Answer, Client};
 use adamant::verdict::Verdict;
 
 use crate::support::{Home, PATIENCE, Server, alone, can_be_others, eventually, public_copy};
@@ -122,6 +123,23 @@ fn a_file_that_is_open_for_writing_is_refused_until_it_is_closed() {
     server.wait_for_generation(2);
 }
 
+/// A daemon that neither owns the files of the home nor has CAP_LEASE. `folder` is for its program.
+fn serve_without_lease(home: &Home, folder: &Path) -> Server {
+    let daemon = public_copy(env!("CARGO_BIN_EXE_adamantd"), folder);
+    let chown = Command::new("chown").args(["-R", "5001"]).arg(home.path().join("state")).status();
+    assert!(chown.unwrap().success());
+    let_all_read(home);
+    let server = Server::spawn_as(&home.path(), 5001, &daemon);
+    eventually("it serves", || server.log().contains("listening"));
+    server
+}
+
+fn let_all_read(home: &Home) {
+    let mut open = Command::new("chmod");
+    let open = open.args(["-R", "a+rX"]).args([home.folder(), &home.path()]).status();
+    assert!(open.unwrap().success());
+}
+
 /// Whoever neither owns the files nor has CAP_LEASE serves nevertheless, and says so.
 #[test]
 fn without_a_lease_the_status_says_so() {
@@ -132,24 +150,61 @@ fn without_a_lease_the_status_says_so() {
     home.issue(1);
     home.build();
     let folder = crate::support::public_folder();
-    let daemon = public_copy(env!("CARGO_BIN_EXE_adamantd"), folder.path());
-    let uid = "5001";
-    let owned = ["state"].map(|name| home.path().join(name));
-    for path in &owned {
-        let chown = std::process::Command::new("chown").args(["-R", uid]).arg(path).status();
-        assert!(chown.unwrap().success());
-    }
-    let open = std::process::Command::new("chmod")
-        .args(["-R", "a+rX"])
-        .args([home.folder(), &home.path()])
-        .status();
-    assert!(open.unwrap().success());
-    let server = Server::spawn_as(&home.path(), 5001, &daemon);
-    eventually("it serves", || server.log().contains("listening"));
+    let server = serve_without_lease(&home, folder.path());
     assert!(server.log().contains("only owner and mode protect the tables"), "{}", server.log());
     let status = server.status();
     assert_eq!(
         (status["protection"].as_str(), status["generation"].as_u64()),
         (Some("mode"), Some(2))
     );
+}
+
+/// A file that is cut under the map, where no lease keeps anybody away: right answers or
+/// `unavailable`, the process alive, and the next generation is served.
+#[test]
+fn a_file_that_is_cut_without_a_lease_costs_no_wrong_answer() {
+    if !can_be_others() {
+        return;
+    }
+    let _alone = alone();
+    let publisher = Home::new();
+    let served = publisher.copy();
+    let tokens = publisher.issue(TOKENS);
+    publisher.build();
+    publisher.deliver_to(&served);
+    let folder = crate::support::public_folder();
+    let server = serve_without_lease(&served, folder.path());
+    let mut client = server.client();
+    let need = Requirement::any();
+    for round in 0..ROUNDS {
+        if round > 0 {
+            publisher.issue(1);
+            publisher.build();
+            publisher.deliver_to(&served);
+            let_all_read(&served);
+            server.signal("HUP");
+            server.wait_for_generation(2 + round);
+        }
+        assert_eq!(server.status()["state"], "ok");
+        // Where who they are for is asked for too, the file of the subjects is read.
+        let extension = if round % 2 == 0 { "tbl" } else { "sub" };
+        let file = OpenOptions::new().write(true).open(current(&served, extension)).unwrap();
+        cut(&file, round);
+        let mut lost = false;
+        for token in tokens.iter().cycle().take(2 * TOKENS) {
+            match client.verify_with_claims(token.as_bytes(), &need) {
+                Ok(Answer::Valid(access)) => {
+                    let claims = access.claims.expect("they were asked for");
+                    assert_eq!(claims.subject, "customer-42", "round {round}");
+                }
+                Ok(Answer::Denied(denial)) => panic!("round {round}: {}", denial.verdict),
+                Err(_) => lost = true,
+            }
+            if lost {
+                break;
+            }
+        }
+        assert!(lost, "round {round}: the file was cut, and nobody noticed");
+        assert_eq!(server.status()["state"], "unavailable");
+    }
 }

@@ -145,6 +145,25 @@ fn a_note_that_forgets_goes_back_or_is_signed_by_another_is_not_applied() {
     let arguments = ["audit", store.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
     let audited = crate::support::run(&arguments, b"").expect_code(65);
     assert!(audited.stdout.contains("forgets a token"), "{}", audited.stdout);
+    let (code, said) = second_verifier(&store, &policy);
+    assert!(code == 65 && said.contains("forgets a token"), "{code} {said}");
+    // Whole again, and clean to both.
+    place(&home.store(), &revoke_key, 10, vec![revocation(&token), revocation(&other)]);
+    let (code, said) = second_verifier(&store, &policy);
+    assert!(code == 0 && said.contains("note 10 revokes 2 tokens"), "{code} {said}");
+    place(&home.store(), &home.path().join("signers/build.key"), 11, vec![revocation(&token)]);
+    let (code, said) = second_verifier(&store, &policy);
+    assert!(code == 65 && said.contains("trusted as revoke"), "{code} {said}");
+}
+
+/// `tools/verify_revocations.py`, which shares no code with the audit.
+fn second_verifier(store: &Path, policy: &Path) -> (i32, String) {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/verify_revocations.py");
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(tool).arg(store).arg("--policy").arg(policy);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code().unwrap(), said + &String::from_utf8_lossy(&output.stderr))
 }
 
 /// Manifests name the least note that goes with them, so leaving it out is noticed.

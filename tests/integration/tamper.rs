@@ -330,7 +330,7 @@ fn witnesses_are_counted_as_the_policy_asks() {
     let home = home_with_events();
     let witness = adamant::signers::Signer::generate("witness.example/w").unwrap();
     let plain = witness.verifier_key().to_string();
-    let public = BASE64.decode(plain.rsplit('+').next().unwrap()).unwrap();
+    let public = BASE64.decode(plain.splitn(3, '+').nth(2).unwrap()).unwrap();
     let typed = [&[4], &public[1..]].concat();
     let hash = sha2::Sha256::digest([b"witness.example/w\n", &typed[..]].concat());
     let id: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CONVERSATIONS = ROOT / "clients" / "conversations"
 sys.path[:0] = [str(ROOT / "clients" / "python" / "src"), str(CONVERSATIONS)]
 
-from programs import Daemon, Home, Issuing, eventually, program, receive  # noqa: E402
+from programs import Activated, Daemon, Home, Issuing, eventually, program, receive  # noqa: E402
 
 __all__ = ["Daemon", "Home", "Issuing", "eventually", "program", "receive"]
 

@@ -2,16 +2,18 @@
 
 import importlib.util
 import os
+import threading
 import unittest
 from base64 import b64encode
 from typing import Any
 from unittest import mock
 
 from servers import request, uvicorn_server
-from support import ROOT, TIMEOUT, Daemon, Home, Issuing, need, need_programs
+from support import ROOT, TIMEOUT, Activated, Daemon, Home, Issuing, need, need_programs
 
 from adamant import AsyncClient
 from adamant._gate import shared
+from adamant.issuer import Issuer
 from adamant.testing import FakeClient
 
 PASSWORD = "of the test"
@@ -87,6 +89,41 @@ class Example(unittest.TestCase):
             self.assertEqual(request(port, ADMIN, f"/keys/{made['id']}", "DELETE")[0], 204)
             self.assertEqual(request(port, bearer(made["key"]))[0], 401)
             self.assertEqual(request(port, ADMIN, "/keys/00000000000000", "DELETE")[0], 404)
+
+    def test_restarts_and_rotations_lose_no_request(self) -> None:
+        need_programs("adamant", "adamantd", "adamant-issuer")
+        home = Home()
+        self.addCleanup(home.remove)
+        daemon = Activated(home)
+        self.addCleanup(daemon.kill)
+        issuing = Issuing(home, daemon)
+        self.addCleanup(issuing.kill)
+        client = AsyncClient(daemon.socket, timeout=TIMEOUT)
+        started = uvicorn_server(app(ADAMANT_ISSUER_SOCKET=issuing.socket))
+        done = threading.Event()
+        statuses: list[int] = []
+        with mock.patch.object(shared, "aio", client), started as port:
+            made = request(port, ADMIN, "/keys?customer=customer-42", "POST")[3]
+
+            def ask() -> None:
+                while not done.is_set():
+                    statuses.append(request(port, bearer(made["key"]))[0])
+
+            asking = [threading.Thread(target=ask) for _ in range(4)]
+            for each in asking:
+                each.start()
+            issuer = Issuer(issuing.socket)
+            for _ in range(10):
+                other = issuer.issue("live", scopes=["orders:read"])
+                rotated = issuer.rotate(other.id)
+                self.assertEqual(request(port, bearer(other.token.expose()))[0], 401)
+                self.assertEqual(request(port, bearer(rotated.token.expose()))[0], 200)
+                daemon.restart()
+            done.set()
+            for each in asking:
+                each.join()
+        self.assertGreater(len(statuses), 100)
+        self.assertEqual(set(statuses), {200})
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ fn refuse(visit: &Visit, request: &Request) -> Option<Response> {
     })
 }
 
-fn answer(visit: &Visit) -> impl FnOnce(Verdict, Option<Found<'_>>) -> Response {
+fn answer(visit: &Visit) -> impl Fn(Verdict, Option<Found<'_>>) -> Response {
     |verdict, found| match (verdict, found) {
         (Verdict::Unavailable, _) => reply::unavailable(),
         (Verdict::Valid, Some(found)) => {

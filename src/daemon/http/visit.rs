@@ -35,7 +35,7 @@ impl Visit {
         &self,
         text: &[u8],
         asked: &Requirement,
-        then: impl FnOnce(Verdict, Option<Found<'_>>) -> T,
+        then: impl Fn(Verdict, Option<Found<'_>>) -> T,
     ) -> T {
         let began = Instant::now();
         let serving = self.live.serving();
@@ -54,7 +54,9 @@ impl Visit {
             let layer = generation.layer(found.layer)?;
             Some(Found { id: TokenId::from_bytes(found.record.id)?, layer, found })
         });
-        then(verdict, found)
+        let told = then(verdict, found);
+        // What was read from a map whose file was cut meanwhile is no answer.
+        if serving.is_poisoned() { then(Verdict::Unavailable, None) } else { told }
     }
 
     /// Who signs what is served.

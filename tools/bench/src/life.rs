@@ -145,13 +145,13 @@ impl Program {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn serve(&self, home: &Path, socket: &Path) -> anyhow::Result<Serving> {
+    pub(crate) fn serve(&self, home: &Path, socket: &Path) -> anyhow::Result<Serving> {
         Ok(Serving(self.spawn(&["serve", "--home", text(home), "--socket", text(socket)])?))
     }
 }
 
 /// A daemon, ended when dropped.
-struct Serving(Child);
+pub(crate) struct Serving(Child);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -160,7 +160,7 @@ impl Drop for Serving {
     }
 }
 
-fn connect(socket: &Path) -> anyhow::Result<Client> {
+pub(crate) fn connect(socket: &Path) -> anyhow::Result<Client> {
     let began = Instant::now();
     loop {
         match Client::with_timeout(socket, PATIENCE) {

@@ -4,6 +4,7 @@
 //! floor comes first (one random cache line, one bare ping-pong over a socket), rounds of all
 //! sides alternate, and what is printed is the median of the rounds with their spread.
 
+mod clients;
 mod floors;
 mod http;
 mod index;
@@ -52,6 +53,8 @@ enum Command {
     Socket,
     /// From `adamant issue` to the first valid, from `adamant revoke` to the first revoked
     Life,
+    /// What the clients in other languages add to a question
+    Clients,
     /// `/auth` under wrk, beside a bare server and FastAPI with Redis
     Http,
     #[command(hide = true)]
@@ -104,6 +107,7 @@ fn main() -> anyhow::Result<()> {
         Command::Socket => socket::run(&settings, &mut report)?,
         Command::Stack => stack::run(&settings, &mut report)?,
         Command::StackOnce { way, lookups, home } => stack::once(&way, lookups, &home)?,
+        Command::Clients => clients::run(&settings, &mut report)?,
         Command::Http => http::run(&settings, &mut report)?,
         Command::HttpBare { port } => http::serve_bare(port)?,
         Command::Life => life::run(&settings, &mut report)?,
@@ -113,6 +117,7 @@ fn main() -> anyhow::Result<()> {
             socket::run(&settings, &mut report)?;
             life::run(&settings, &mut report)?;
             http::run(&settings, &mut report)?;
+            clients::run(&settings, &mut report)?;
         }
     }
     if let Some(path) = &arguments.json {
