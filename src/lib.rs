@@ -109,3 +109,5 @@ pub mod table;
 
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "store")]
+pub mod wiping;

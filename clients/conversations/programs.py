@@ -117,6 +117,10 @@ class Process:
     def pause(self) -> None:
         """From now on it answers nothing, and keeps its connections."""
         self._signal(signal.SIGSTOP)
+        assert self._child is not None
+        state = Path(f"/proc/{self._child.pid}/stat")
+        # All its threads: until then it may answer on.
+        eventually("it stands still", lambda: state.read_text().rsplit(")", 1)[1].split()[0] == "T")
 
     def resume(self) -> None:
         """Goes on."""

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adamant::daemon::{CONFIG_BYTES_MAX, Config, ServeError, check_config, init_log, serve};
+use adamant::wiping::Wiping;
 use anyhow::Context;
 use clap::Parser;
+
+/// Tokens pass through the buffers of libraries.
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
 
 /// Bad arguments, as in sysexits(3).
 const USAGE: u8 = 64;

@@ -132,12 +132,13 @@ impl Connection {
         }
         // What was read and had to wait comes first: a client that sends faster than it is
         // answered waits in its own socket, and not in our memory.
-        let received = if self.has_whole_frame() {
-            &[]
+        let read = if self.has_whole_frame() {
+            0
         } else {
             let bytes_max = if batch.is_busy() { LIGHT_BYTES } else { SCRATCH_BYTES };
             self.read(&mut scratch[..bytes_max])
         };
+        let received = &mut scratch[..read];
         let planned = if self.input.is_empty() {
             let planned = self.plan(index, received, batch, serving);
             self.input.extend_from_slice(&received[planned..]);
@@ -150,6 +151,8 @@ impl Connection {
             self.forget_planned(planned);
             planned
         };
+        // There may have been tokens in it.
+        received.fill(0);
         if planned > 0 {
             self.stalled_since = None;
             self.asked_at = now;
@@ -162,23 +165,27 @@ impl Connection {
     fn forget_planned(&mut self, more: usize) {
         self.planned += more;
         if self.planned >= self.input.len() - self.planned {
-            self.input.drain(..self.planned);
+            // Not drained, which would leave what was moved where it stood.
+            let kept = self.input.len() - self.planned;
+            self.input.copy_within(self.planned.., 0);
+            self.input[kept..].fill(0);
+            self.input.truncate(kept);
             self.planned = 0;
         }
     }
 
-    /// Reads once, and gives what was read.
-    fn read<'s>(&mut self, scratch: &'s mut [u8]) -> &'s [u8] {
+    /// Reads once, and says how many bytes.
+    fn read(&mut self, scratch: &mut [u8]) -> usize {
         match rustix::io::read(&self.stream, &mut *scratch) {
             Ok(0) => self.ended = true,
-            Ok(read) => return &scratch[..read],
+            Ok(read) => return read,
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => {
                 self.ended = true;
                 self.closing = true;
             }
         }
-        &[]
+        0
     }
 
     /// Plans complete frames from the front of `bytes`, and says how many bytes they were.

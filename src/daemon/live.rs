@@ -1,11 +1,12 @@
 //! What is served right now: one pointer, swapped whole.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::Sandbox;
 use crate::policy::Stale;
 use crate::store::{Generation, Judged, Revoking};
 use crate::time::TableTime;
@@ -80,6 +81,8 @@ pub struct Live {
     clock: AtomicU32,
     /// Why what is current is not what is served, if so.
     pub(super) refused: ArcSwapOption<String>,
+    /// What the process has given up, once that was tried.
+    sandbox: OnceLock<Sandbox>,
     /// What was counted.
     pub counters: Counters,
 }
@@ -90,8 +93,19 @@ impl Live {
             serving: ArcSwap::from_pointee(serving),
             clock: AtomicU32::new(0),
             refused: ArcSwapOption::empty(),
+            sandbox: OnceLock::new(),
             counters: Counters::new(),
         }
+    }
+
+    pub(super) fn set_sandbox(&self, sandbox: Sandbox) {
+        // Once in a process: what was given up cannot be taken back.
+        let _ = self.sandbox.set(sandbox);
+    }
+
+    /// What the process has given up; `None`: nobody tried.
+    pub fn sandbox(&self) -> Option<Sandbox> {
+        self.sandbox.get().copied()
     }
 
     /// What is served. Take it once for all that must come from one generation.

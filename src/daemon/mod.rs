@@ -28,6 +28,7 @@ mod log;
 mod metrics;
 mod probe;
 mod question;
+mod sandbox;
 mod seats;
 mod serve;
 mod status;
@@ -48,6 +49,7 @@ pub use live::{Live, Serving};
 pub use loader::{LoadError, Loader};
 pub use log::init_log;
 pub use metrics::openmetrics;
+pub use sandbox::Sandbox;
 pub use serve::{ServeError, check_config, serve};
 pub use watch::Trigger;
 

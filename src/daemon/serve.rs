@@ -13,7 +13,9 @@ use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 use super::accept::raise_descriptor_limit;
-use super::{Budget, Config, Door, Listening, LoadError, Loader, Trigger, run, systemd};
+use super::{
+    Budget, Config, Door, Listening, LoadError, Loader, Sandbox, Trigger, run, sandbox, systemd,
+};
 use crate::manifest::TableLine;
 use crate::socket;
 use crate::store::{Marks, Store, StoreError, judge, load_policy, now_unix_s};
@@ -28,7 +30,9 @@ pub fn serve(mut config: Config, wait: bool) -> Result<(), ServeError> {
     let budget = budget(&config)?;
     config.connections_max = budget.connections_max;
     let passed = systemd::passed_sockets().map_err(ServeError::Passed)?;
+    let sandbox = give_up(&config);
     let loader = Loader::start(config.clone())?;
+    loader.live().set_sandbox(sandbox);
     if let Err(err) = loader.check() {
         if !wait {
             return Err(err.into());
@@ -52,6 +56,23 @@ pub fn serve(mut config: Config, wait: bool) -> Result<(), ServeError> {
     });
     drop(sockets);
     served.map_err(ServeError::Run)
+}
+
+/// Gives up what the daemon does not need. What cannot be given up is told, and not needed to serve.
+fn give_up(config: &Config) -> Sandbox {
+    if let Err(err) = sandbox::forbid_dumps() {
+        tracing::warn!(error = %err, "a core of this process may be dumped");
+    }
+    let entered = sandbox::enter(config).unwrap_or_else(|err| {
+        tracing::warn!(error = %err, "Landlock cannot be used");
+        Sandbox::Nothing
+    });
+    if entered == Sandbox::Nothing {
+        tracing::info!(
+            "this kernel has no Landlock: files are kept from the daemon by their modes"
+        );
+    }
+    entered
 }
 
 /// Says what a configuration comes to on this machine, or what is wrong with it. Nothing is bound,

@@ -40,6 +40,9 @@ pub(super) fn to_json(live: &Live, serving: &Serving) -> String {
     if state == "unavailable" {
         status["reason"] = reason(serving).into();
     }
+    if let Some(sandbox) = live.sandbox() {
+        status["sandbox"] = sandbox.name().into();
+    }
     if counts.propagation_ns > 0 {
         status["propagation_ns"] = counts.propagation_ns.into();
     }

@@ -23,6 +23,7 @@ mod nginx;
 mod note;
 mod operator;
 mod restart;
+mod sandbox;
 mod status;
 mod support;
 mod swap;

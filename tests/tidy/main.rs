@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("claims", &["token"]),
     ("chain", &[]),
     ("peer", &[]),
+    ("wiping", &[]),
     ("socket", &[]),
     ("durable", &[]),
     ("signers", &["durable"]),
@@ -142,6 +143,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/table/guard.rs",
     "src/table/lookup.rs",
     "src/table/map.rs",
+    "src/wiping.rs",
     "tools/bench/src/prefetch.rs",
 ];
 

@@ -195,8 +195,8 @@ function recordOf(reply) {
     expires: time(reply.expires),
     revokedAt: time(reply.revoked_at),
     reason: reply.reason,
-    predecessor: reply.predecessor,
-    successor: reply.successor,
+    predecessor: reply.predecessor ?? null,
+    successor: reply.successor ?? null,
     event: reply.event,
   };
 }

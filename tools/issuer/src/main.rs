@@ -24,6 +24,7 @@ use std::sync::Arc;
 use adamant::client::DEFAULT_SOCKET;
 use adamant::socket;
 use adamant::store::Home;
+use adamant::wiping::Wiping;
 use anyhow::Context;
 use clap::Parser;
 
@@ -31,6 +32,10 @@ use listing::Lister;
 use rights::{RIGHTS_BYTES_MAX, Rights};
 use route::Service;
 use scribe::Desk;
+
+/// Tokens pass through the buffers of libraries.
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
 
 /// Bad arguments, as in sysexits(3).
 const USAGE: u8 = 64;

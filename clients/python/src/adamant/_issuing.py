@@ -233,8 +233,8 @@ def record_of(told: Mapping[str, Any]) -> TokenRecord:
         _time_or_none(told["expires"]),
         _time_or_none(told["revoked_at"]),
         told["reason"],
-        told["predecessor"],
-        told["successor"],
+        told.get("predecessor"),
+        told.get("successor"),
         told["event"],
     )
 
