@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use adamant::daemon::Config;
 use serde_json::json;
 
 use crate::support::{Home, Server, eventually, run};
@@ -278,4 +279,78 @@ fn a_caller_may_what_a_rule_says_and_a_header_field_of_its_own_is_heeded() {
     assert_eq!(web.get("/status", "").code, 403);
     assert_eq!(web.get("/metrics", "").code, 403);
     assert_eq!(web.get("/health/ready", "").code, 200);
+}
+
+/// `adamantd` with a loopback socket that was passed to it, as systemd does, and those rules.
+fn loopback(home: &Home, rules: &str) -> (Server, u16) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = home.folder().join("loopback.toml");
+    let rules = rules.replace("PORT", &port.to_string());
+    let settings = format!("http_loopback = [\"127.0.0.1:{port}\"]\nhttp_sockets = []\n{rules}");
+    std::fs::write(&config, settings).unwrap();
+    // Descriptor 3, for this process: sd_listen_fds(3).
+    let script = "exec env LISTEN_PID=$$ LISTEN_FDS=1 \"$@\" 3<&0 < /dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_adamantd"), "--home", home.text()]);
+    command.arg("--config").arg(&config);
+    let server = Server::spawn_with_input(command, std::os::fd::OwnedFd::from(listener).into());
+    eventually("it answers", || server.log().contains("listening for HTTP"));
+    (server, port)
+}
+
+#[test]
+fn loopback_tells_nobody_more_than_it_must() {
+    let home = Home::new();
+    let issue = |scope: &str| {
+        let arguments = ["issue", "--home", home.text(), "--kind", "live", "--scope", scope];
+        run(&arguments, b"").expect_code(0).stdout.trim().to_owned()
+    };
+    let (token, prober) = (issue("orders:read"), issue("adamant:introspect"));
+    let rule = "[[caller]]\nsockets = [\"127.0.0.1:PORT\"]\n\
+                operations = [\"verify-tokens\", \"claims\", \"status\"]\n";
+    let (_server, port) = loopback(&home, rule);
+    let mut web = Web::connect_tcp(port);
+    let mut ask = |target: &str, host: &str, token: &str| {
+        let bearer = format!("Host: {host}\r\nAuthorization: Bearer {token}\r\n");
+        web.ask(&format!("GET {target} HTTP/1.1\r\n{bearer}\r\n")).code
+    };
+    for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"] {
+        assert_eq!(ask("/auth?scope=orders:read", &format!("{host}:{port}"), &token), 200);
+    }
+    let here = format!("127.0.0.1:{port}");
+    assert_eq!(ask("/auth?scope=orders:read", &here, &prober), 403);
+    // A page in a browser reaches loopback under any name that it likes.
+    for host in ["evil.example", &format!("evil.example:{port}"), "127.0.0.1", "localhost:1"] {
+        assert_eq!(ask("/auth", host, &token), 421, "{host}");
+    }
+    assert_eq!(ask("/health/ready", &here, ""), 200);
+    assert_eq!(ask("/metrics", &here, ""), 404);
+    assert_eq!(ask("/status", &here, ""), 404);
+    let mut introspect = |bearer: &str| {
+        let form = format!("token={token}");
+        let head = format!(
+            "POST /introspect HTTP/1.1\r\nHost: {here}\r\n{bearer}Content-Length: {}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
+            form.len()
+        );
+        Web::connect_tcp(port).ask(&head)
+    };
+    assert_eq!(introspect("").code, 401);
+    assert_eq!(introspect(&format!("Authorization: Bearer {token}\r\n")).code, 401);
+    let told = introspect(&format!("Authorization: Bearer {prober}\r\n"));
+    assert_eq!((told.code, &told.json()["active"]), (200, &json!(true)));
+}
+
+/// The rule that lets all callers in is about those whom the kernel knows.
+#[test]
+fn without_a_rule_that_names_it_loopback_lets_nobody_in() {
+    let home = Home::new();
+    let (server, port) = loopback(&home, "");
+    let mut web = Web::connect_tcp(port);
+    web.send(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(web.answer().is_none());
+    drop(server);
+    let wrong = Config::parse("http_loopback = [\"192.0.2.1:80\"]").unwrap_err().to_string();
+    assert!(wrong.contains("no loopback address"), "{wrong}");
 }

@@ -282,13 +282,18 @@ impl Server {
     }
 
     /// A daemon whose socket is here, and whose log is kept.
-    pub(crate) fn spawn_command(mut command: Command) -> Server {
+    pub(crate) fn spawn_command(command: Command) -> Server {
+        Server::spawn_with_input(command, Stdio::null())
+    }
+
+    /// As [`Server::spawn_command`], with something on standard input.
+    pub(crate) fn spawn_with_input(mut command: Command, input: Stdio) -> Server {
         let folder = public_folder();
         // Whoever the daemon is, it makes its socket here.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let (socket, log) = (folder.path().join("socket"), folder.path().join("log"));
         command.arg("--socket").arg(&socket);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        command.stdin(input).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         Server { child: command.spawn().unwrap(), socket, log, _folder: folder }
     }
 
