@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod cut;
 mod damage;
+mod drills;
 mod foreign;
 mod frames;
 mod golden;

@@ -269,3 +269,32 @@ fn a_user_without_rights_is_told_which() {
     let log = server.log();
     assert!(log.contains("policy.toml") && log.contains("Permission denied"), "{log}");
 }
+
+/// The current manifest and its archived copy are one file. Copied over in place, the archived one
+/// says something else than its name: the home goes on, and follows no manifest in circles.
+#[test]
+fn a_manifest_that_was_copied_over_in_place_hangs_nobody() {
+    let home = Home::new();
+    for _ in 0..2 {
+        run(&["issue", "--home", home.text(), "--kind", "live"], b"").expect_code(0);
+    }
+    let elsewhere = home.copy();
+    run(&["issue", "--home", elsewhere.text(), "--kind", "live"], b"").expect_code(0);
+    elsewhere.deliver_to(&home);
+    for name in ["ledger", "tables"] {
+        let mut copy = std::process::Command::new("cp");
+        copy.arg("-r").arg(elsewhere.store().join(name)).arg(home.store());
+        assert!(copy.status().unwrap().success());
+    }
+    // As `cp` does for whoever may write to a read-only file: root, or its owner after chmod.
+    let manifest = std::fs::read(elsewhere.store().join("manifest")).unwrap();
+    let archived = std::fs::read_dir(home.store().join("manifests")).unwrap();
+    for entry in archived {
+        let path = entry.unwrap().path();
+        let mut open = std::fs::metadata(&path).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut open, 0o644);
+        std::fs::set_permissions(&path, open).unwrap();
+        std::fs::write(&path, &manifest).unwrap();
+    }
+    run(&["issue", "--home", home.text(), "--kind", "live"], b"").expect_code(0);
+}
