@@ -24,6 +24,7 @@ mod nginx;
 mod note;
 mod operator;
 mod restart;
+mod revive;
 mod sandbox;
 mod status;
 mod support;
