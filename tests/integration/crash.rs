@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::ledger::{audit_is_clean, id_of, issue, on};
-use crate::support::{Home, alone, run};
+use crate::support::{Home, alone, run, scaled};
 
 /// The calls that change what is on the disk. Between two of them nothing does, so a kill at any
 /// other call leaves what a kill at the next of these leaves. (A file that is created is empty
@@ -172,7 +172,7 @@ fn random_kills_under_load_lose_nothing() {
     let home = Home::new();
     let mut acknowledged = Vec::new();
     let mut seed = 7_u64;
-    for kill in 0..500 {
+    for kill in 0..scaled(500, 10_000) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adamant"));
         command.args(["issue", "--home", home.text(), "--kind", "live", "--subject", "x"]);
         command.args(["--count", "500"]).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -12,9 +12,8 @@ use adamant::claims::Requirement;
 use adamant::client::Client;
 use adamant::verdict::Verdict;
 
-use crate::support::{Home, PATIENCE, alone, eventually};
+use crate::support::{Home, PATIENCE, alone, eventually, scaled};
 
-const RESTARTS: u64 = 100;
 const TOKENS: usize = 100;
 
 /// Takes the socket from standard input, and names it as systemd would.
@@ -73,6 +72,7 @@ fn ask_raw(client: &mut Client, tokens: &[&[u8]]) -> usize {
 
 #[test]
 fn a_hundred_restarts_lose_no_request() {
+    let restarts = scaled(100, 2_000);
     let _alone = alone();
     let home = Home::new();
     let tokens = home.issue(TOKENS);
@@ -103,7 +103,7 @@ fn a_hundred_restarts_lose_no_request() {
             })
             .collect();
         let has_failed = || clients.iter().any(|client| client.is_finished());
-        for _ in 0..RESTARTS {
+        for _ in 0..restarts {
             let before: Vec<u64> = calls.iter().map(|c| c.load(Ordering::Relaxed)).collect();
             eventually("every client was answered", || {
                 let answered =
@@ -118,7 +118,7 @@ fn a_hundred_restarts_lose_no_request() {
         answers.sum::<usize>()
     });
     terminate(&mut daemon);
-    println!("{all} answers over {RESTARTS} restarts, 0 lost");
+    println!("{all} answers over {restarts} restarts, 0 lost");
 }
 
 /// A daemon takes no socket that its configuration does not name.

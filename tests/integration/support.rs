@@ -87,6 +87,12 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// How often a test does what it does: on every push, or with `ADAMANT_RELEASE=1` as often as before
+/// a release.
+pub(crate) fn scaled(every_push: u64, release: u64) -> u64 {
+    if std::env::var_os("ADAMANT_RELEASE").is_some() { release } else { every_push }
+}
+
 /// Held by a test whose clients ask without pause. Two such tests at once would leave the daemon
 /// and the builder of either little of a small machine.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {

@@ -13,12 +13,11 @@ use adamant::client::{Answer, Client, Generation};
 use adamant::token::Digest;
 use adamant::verdict::Verdict;
 
-use crate::support::{Home, PATIENCE, Server, alone, eventually};
+use crate::support::{Home, PATIENCE, Server, alone, eventually, scaled};
 
 const TOKENS: usize = 400;
+/// Each revokes a token.
 const ROTATIONS: u64 = 300;
-/// Look-ups that are checked in all.
-const LOOKUPS_MIN: u64 = 30_000_000;
 /// Digests in a batch; where they are more than tokens, they are of no token.
 const BATCH: usize = 1024;
 /// From here on nothing may grow.
@@ -120,6 +119,7 @@ fn digests_of(home: &Home, tokens: &[String]) -> Vec<Digest> {
 /// Promises 1 and 12.
 #[test]
 fn no_answer_is_wrong_or_missing_over_300_rotations_and_nothing_grows() {
+    let lookups_min = scaled(30_000_000, 1_000_000_000);
     let _alone = alone();
     let home = Home::new();
     let tokens = home.issue(TOKENS);
@@ -171,7 +171,7 @@ fn no_answer_is_wrong_or_missing_over_300_rotations_and_nothing_grows() {
     }
     let (before, after) = (settled.unwrap(), Usage::settled(&server));
     eventually("enough was asked", || {
-        shared.answers.load(Ordering::Relaxed) >= LOOKUPS_MIN
+        shared.answers.load(Ordering::Relaxed) >= lookups_min
             || clients.iter().any(|c| c.is_finished())
     });
     shared.stop.store(true, Ordering::Relaxed);
@@ -181,7 +181,7 @@ fn no_answer_is_wrong_or_missing_over_300_rotations_and_nothing_grows() {
     watching.join().unwrap();
     let answers = shared.answers.load(Ordering::Relaxed);
     println!("{answers} answers over {ROTATIONS} rotations; {before:?}, then {after:?}");
-    assert!(answers >= LOOKUPS_MIN);
+    assert!(answers >= lookups_min);
     assert_eq!((before.descriptors, before.maps), (after.descriptors, after.maps));
     assert!(after.private_kib <= before.private_kib + GROWTH_KIB_MAX, "{before:?} {after:?}");
 }
