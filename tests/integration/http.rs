@@ -327,7 +327,7 @@ fn loopback_tells_nobody_more_than_it_must() {
     assert_eq!(ask("/health/ready", &here, ""), 200);
     assert_eq!(ask("/metrics", &here, ""), 404);
     assert_eq!(ask("/status", &here, ""), 404);
-    let mut introspect = |bearer: &str| {
+    let introspect = |bearer: &str| {
         let form = format!("token={token}");
         let head = format!(
             "POST /introspect HTTP/1.1\r\nHost: {here}\r\n{bearer}Content-Length: {}\r\n\
