@@ -90,18 +90,19 @@ impl NewFile {
     }
 
     /// As [`NewFile::replace`], for a file that [`name_all`] brought to the medium, and a `target`
-    /// in any folder of the file system; and it is at `also` as well, unless that name is taken.
-    /// That name is durable no sooner than the file system likes.
+    /// in any folder of the file system. Then it is at `also` as well, unless that name is taken;
+    /// that name is durable no sooner than the file system likes.
     pub fn replace_and_link(self, target: &Path, also: &Path) -> Result<(), DurableError> {
-        match fs::hard_link(&self.path, also) {
-            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(DurableError::new("link to", also, err));
-            }
-            _ => {}
-        }
         fs::rename(&self.path, target)
             .map_err(|err| DurableError::new("rename to", target, err))?;
-        sync_parent(target)
+        let linked = fs::hard_link(target, also);
+        sync_parent(target)?;
+        match linked {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+                Err(DurableError::new("link to", also, err))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives the file the name `name` in its folder, durably, in the place of any file that had

@@ -1,5 +1,6 @@
 //! Makes a generation current, in the order that a power cut at any step leaves whole: tables,
-//! subjects, the manifest under its hash, and only then the name `manifest`.
+//! subjects, and only then the name `manifest`. The manifest's name under its hash follows, so that
+//! there is none under which nothing was ever published.
 //!
 //! Publishing compares and swaps: it succeeds only on top of the manifest that the build began
 //! with, so that two builds at once cannot lose each other's revocations.
@@ -130,7 +131,8 @@ impl Home {
         let signers = self.signers(Role::Build)?;
         let store = self.store();
         let expected = previous.map(|previous| previous.judged.hash);
-        let found = store.read_manifest()?.map(|note| *blake3::hash(&note).as_bytes());
+        let replaced = store.read_manifest()?;
+        let found = replaced.as_ref().map(|note| *blake3::hash(note).as_bytes());
         // A store that has nothing yet may be built upon what `--previous` names elsewhere.
         let elsewhere = previous.is_some_and(|p| p.store.root() != store.root());
         if found != expected && !(elsewhere && found.is_none()) {
@@ -146,6 +148,9 @@ impl Home {
         // Not in the root: daemons watch it, and would look at every step.
         let manifest = durable::filled(&store.manifests(), note.as_bytes())?;
         name_tables(&store, next.parts, &manifest)?;
+        if let Some((replaced, hash)) = replaced.zip(found) {
+            archive(&store, &replaced, &hash)?;
+        }
         let archived = store.manifests().join(hex(&hash));
         manifest.replace_and_link(&store.manifest_path(), &archived)?;
         let mark = judged.mark();
@@ -220,6 +225,16 @@ fn name_tables(store: &Store, parts: Vec<Part>, manifest: &NewFile) -> Result<()
         if named == Named::Taken {
             check_bytes(store.tables().join(name), &hash)?;
         }
+    }
+    Ok(())
+}
+
+/// Keeps a manifest under its hash. It is there, unless whoever published it was stopped first. (A
+/// name for one that never became current would be a generation that no event accounts for.)
+fn archive(store: &Store, note: &[u8], hash: &FileHash) -> Result<(), StoreError> {
+    let name = hex(hash);
+    if !store.manifests().join(&name).exists() {
+        durable::write_new(&store.manifests(), &name, note, 0o444)?;
     }
     Ok(())
 }
