@@ -1,87 +1,34 @@
 //! Commands that are killed: at every call that changes a file, and at random under load. What was
 //! acknowledged stays, what is served is whole, and the next command repairs.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use crate::ledger::{audit_is_clean, id_of, issue, on};
+use crate::strace::{
+    CHANGING, Words, calls_of, home_before_a_full_tile, injected, left_over, words,
+};
 use crate::support::{Home, alone, run, scaled};
 
-/// The calls that change what is on the disk. Between two of them nothing does, so a kill at any
-/// other call leaves what a kill at the next of these leaves. (A file that is created is empty
-/// until the next.)
-const CHANGING: &[&str] = &[
-    "write",
-    "pwrite64",
-    "fsync",
-    "rename",
-    "renameat2",
-    "linkat",
-    "unlink",
-    "unlinkat",
-    "ftruncate",
-    "mkdir",
-    "fchmod",
-    "rmdir",
-];
-
-/// How often each of the calls is made by a thread of the command that makes it most often.
-fn calls_of(home: &Home, arguments: &[&str]) -> BTreeMap<String, usize> {
-    let trace = home.folder().join("trace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-e", &format!("trace={}", CHANGING.join(",")), "-o"]).arg(&trace);
-    command.arg(env!("CARGO_BIN_EXE_adamant")).args(arguments);
-    let ran = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(ran.expect("strace is not installed").success());
-    let mut by_thread: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for line in fs::read_to_string(&trace).unwrap().lines() {
-        let mut words = line.split_whitespace();
-        let (thread, call) = (words.next().unwrap().to_owned(), words.next().unwrap_or_default());
-        if let Some((name, _)) = call.split_once('(') {
-            *by_thread.entry((thread, name.to_owned())).or_default() += 1;
-        }
-    }
-    let mut calls = BTreeMap::new();
-    for ((_, name), count) in by_thread {
-        let most: &mut usize = calls.entry(name).or_default();
-        *most = count.max(*most);
-    }
-    calls
-}
-
-/// Runs the command, killed at the `when`-th such call of any of its threads.
-fn killed_at(arguments: &[&str], call: &str, when: usize) -> String {
-    let mut command = Command::new("strace");
-    let inject = format!("inject={call}:signal=SIGKILL:when={when}");
-    command.args(["-f", "-o", "/dev/null", "-e", "trace=none", "-e", &inject]);
-    command.arg(env!("CARGO_BIN_EXE_adamant")).args(arguments);
-    let output = command.stderr(Stdio::null()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
-}
+/// The code that a [`Ran`](crate::support::Ran) has which a signal has ended.
+const KILLED: i32 = -1;
 
 /// One command, killed at each of its calls on a fresh copy of the home.
-fn killed_everywhere(
-    home: &Home,
-    known: &[String],
-    arguments: &dyn Fn(&Home) -> Vec<String>,
-) -> usize {
-    let text = |home: &Home| -> Vec<&'static str> {
-        let words = arguments(home).into_iter();
-        words.map(|word| &*Box::leak(word.into_boxed_str())).collect()
-    };
+fn killed_everywhere(home: &Home, known: &[String], command: Words<'_>) -> usize {
     let traced = home.copy();
-    let calls = calls_of(&traced, &text(&traced));
+    let calls = calls_of(&traced, &command(&traced), CHANGING);
     let mut kills = 0;
-    for (call, count) in &calls {
-        for when in 1..=*count {
+    for (name, numbers) in &calls {
+        for &when in numbers {
             let copy = home.copy();
-            let printed = killed_at(&text(&copy), call, when);
-            let place = format!("{call} number {when}");
+            let (killed, _) = injected(&copy, &command(&copy), (name, when), "signal=SIGKILL");
+            // Threads share their work anew each time, so the call may not have come.
+            if killed.code != KILLED {
+                continue;
+            }
+            let place = format!("{name} number {when}");
             let store = copy.store();
             let policy = copy.policy();
             let whole =
@@ -90,42 +37,25 @@ fn killed_everywhere(
             assert_eq!(checked.code, 0, "after {place}: {}", checked.stderr);
             let (after, _) = issue(&copy, &[]);
             let listed = on(&copy, &["list", "--json"]).expect_code(0).stdout;
-            let printed = printed.lines().filter(|line| line.starts_with("acme_"));
+            let printed = killed.stdout.lines().filter(|line| line.starts_with("acme_"));
             for token in known.iter().map(String::as_str).chain(printed).chain([after.as_str()]) {
                 assert!(listed.contains(id_of(token)), "after {place}: {} is lost", id_of(token));
             }
             audit_is_clean(&copy);
-            assert_eq!(left_over(&copy.store().join("ledger")), 0, "after {place}");
+            assert_eq!(left_over(&copy), 0, "after {place}");
             kills += 1;
         }
     }
     kills
 }
 
-fn left_over(folder: &Path) -> usize {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter(|name| name.to_string_lossy().starts_with(".new-")).count()
-}
-
-/// A home whose next events fill a tile, so that full files, partial ones and their removal are
-/// all in the way.
-fn home_before_a_full_tile() -> (Home, Vec<String>) {
-    let home = Home::new();
-    let first = on(&home, &["issue", "--kind", "live", "--count", "252"]).expect_code(0);
-    let mut tokens: Vec<String> = first.stdout.lines().map(str::to_owned).collect();
-    tokens.push(issue(&home, &[]).0);
-    (home, tokens)
-}
-
 #[test]
 fn issue_killed_at_every_call_loses_nothing() {
     let _alone = alone();
     let (home, tokens) = home_before_a_full_tile();
-    let words = |home: &Home| -> Vec<String> {
-        let words = ["issue", "--home", home.text(), "--kind", "live", "--subject", "x"];
-        words.map(str::to_owned).to_vec()
-    };
-    let kills = killed_everywhere(&home, &tokens, &words);
+    let kills = killed_everywhere(&home, &tokens, &|home| {
+        words(home, &["issue", "--kind", "live", "--subject", "x"])
+    });
     assert!(kills > 25, "only {kills} calls");
     println!("issue killed at {kills} calls");
 }
@@ -134,18 +64,11 @@ fn issue_killed_at_every_call_loses_nothing() {
 fn revoke_and_rotate_killed_at_every_call_lose_nothing() {
     let _alone = alone();
     let (home, tokens) = home_before_a_full_tile();
-    for command in ["revoke", "rotate"] {
-        let words = |home: &Home| -> Vec<String> {
-            let mut words = vec![command, id_of(&tokens[7]), "--home", home.text()];
-            words.extend(match command {
-                "revoke" => ["--reason", "other"],
-                _ => ["--overlap", "1h"],
-            });
-            words.into_iter().map(str::to_owned).collect()
-        };
-        let kills = killed_everywhere(&home, &tokens, &words);
+    let id = id_of(&tokens[7]);
+    for command in [["revoke", id, "--reason", "other"], ["rotate", id, "--overlap", "1h"]] {
+        let kills = killed_everywhere(&home, &tokens, &|home| words(home, &command));
         assert!(kills > 25, "only {kills} calls");
-        println!("{command} killed at {kills} calls");
+        println!("{} killed at {kills} calls", command[0]);
     }
 }
 
@@ -155,11 +78,7 @@ fn publish_and_build_killed_at_every_call_lose_nothing() {
     let (home, mut tokens) = home_before_a_full_tile();
     tokens.push(issue(&home, &["--no-publish"]).0);
     for command in [&["publish"][..], &["publish", "--renew"], &["build"]] {
-        let words = |home: &Home| -> Vec<String> {
-            let words = [command, &["--home", home.text()]].concat();
-            words.into_iter().map(str::to_owned).collect()
-        };
-        let kills = killed_everywhere(&home, &tokens, &words);
+        let kills = killed_everywhere(&home, &tokens, &|home| words(home, command));
         assert!(kills > 15, "only {kills} calls");
         println!("{command:?} killed at {kills} calls");
     }

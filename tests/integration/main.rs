@@ -27,6 +27,7 @@ mod restart;
 mod revive;
 mod sandbox;
 mod status;
+mod strace;
 mod support;
 mod swap;
 mod systemd;

@@ -31,14 +31,15 @@ pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Ran {
 
 /// As [`run`], with environment variables.
 pub(crate) fn run_with(arguments: &[&str], input: &[u8], environment: &[(&str, &str)]) -> Ran {
-    let mut child = clean(env!("CARGO_BIN_EXE_adamant"))
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = clean(env!("CARGO_BIN_EXE_adamant"));
+    command.args(arguments).envs(environment.iter().copied());
+    ran(command, input)
+}
+
+/// Runs any program to its end.
+pub(crate) fn ran(mut command: Command, input: &[u8]) -> Ran {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // A program that refuses its input may end before it has read it.
@@ -52,7 +53,7 @@ pub(crate) fn run_with(arguments: &[&str], input: &[u8], environment: &[(&str, &
     }
 }
 
-fn clean(program: &str) -> Command {
+pub(crate) fn clean(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_remove("ADAMANT_HOME").env_remove("ADAMANT_SOCKET").env_remove("ADAMANT_LOG");
     command
