@@ -85,7 +85,9 @@ pub fn forget(home: &Home, digest: &Digest) -> Result<Published, BuildError> {
         let found = layer.table.get(digest).map(|found| found.rank);
         let known = found.filter(|rank| layer.personal(*rank) != Personal::Erased);
         parts.push(match known {
-            Some(rank) => without_subject(&layer, rank, &folder)?,
+            Some(rank) => {
+                without_subject(&layer, rank, &folder).map_err(|err| err.located(&folder))?
+            }
             None => Part::Kept(line.clone()),
         });
     }
@@ -254,13 +256,15 @@ impl<'a> Source<'a> {
         from: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<NewTables, BuildError> {
-        let delta = self.delta(range.0, from, progress)?;
         let reference = match range {
             (0, to) if to > 0 => TableTime::end(read_event(self.tiles, to - 1)?.time),
             _ => None,
         };
         let domain = self.domain.clone();
-        compose(&self.folder, &Plan { domain, sources, range, reference }, delta, progress)
+        let plan = Plan { domain, sources, range, reference };
+        let delta = self.delta(range.0, from, progress);
+        let made = delta.and_then(|delta| compose(&self.folder, &plan, delta, progress));
+        made.map_err(|err| err.located(&self.folder))
     }
 
     /// The events from `from` on, for a table that begins at `bottom`.

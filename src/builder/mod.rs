@@ -20,7 +20,7 @@ mod read;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -128,12 +128,14 @@ pub fn build(
     let memory = options.memory_bytes / 2;
     let folder = home.store().tables();
     let mut input = Input::new(Sorter::new(size_of::<[u8; 32]>(), memory, &folder));
-    input.read(home, list, options, progress)?;
+    let located = |err: BuildError| err.located(&folder);
+    input.read(home, list, options, progress).map_err(located)?;
     let rows = input.rows;
     if rows == 0 {
         return Err(BuildError::Empty);
     }
-    let (tables, changes) = write(home, input, generation.as_ref(), options, progress)?;
+    let written = write(home, input, generation.as_ref(), options, progress);
+    let (tables, changes) = written.map_err(located)?;
     check_loss(&changes, options)?;
     let lock = home.lock_publishing()?;
     let published = home.publish(&lock, previous.as_ref(), Next::of_list(tables))?;
@@ -145,8 +147,10 @@ pub fn build(
 /// Publishes a generation without tokens, so that a new home has something to serve.
 pub fn publish_empty(home: &Home) -> Result<Published, BuildError> {
     let options = Options::default();
-    let input = Input::new(Sorter::new(size_of::<[u8; 32]>(), 0, &home.store().tables()));
-    let (tables, _) = write(home, input, None, &options, &mut |_| {})?;
+    let folder = home.store().tables();
+    let input = Input::new(Sorter::new(size_of::<[u8; 32]>(), 0, &folder));
+    let written = write(home, input, None, &options, &mut |_| {});
+    let (tables, _) = written.map_err(|err| err.located(&folder))?;
     let lock = home.lock_publishing()?;
     Ok(home.publish(&lock, None, Next::of_list(tables))?)
 }
@@ -529,9 +533,29 @@ pub enum BuildError {
     #[error("cannot write the table")]
     Table(#[from] TableError),
     /// A scratch file could not be written or read.
-    #[error("cannot write or read a scratch file in the store's folder of tables")]
+    #[error("cannot write or read a scratch file")]
     Scratch(#[from] io::Error),
+    /// One of these two, and where.
+    #[error("cannot build in {}", folder.display())]
+    Located {
+        /// The store's folder of tables.
+        folder: PathBuf,
+        /// What failed there.
+        source: Box<BuildError>,
+    },
     /// A file could not be written durably.
     #[error(transparent)]
     Durable(#[from] DurableError),
+}
+
+impl BuildError {
+    /// Says where, if that is not said yet: what writes a table has its file and not its name.
+    fn located(self, folder: &Path) -> BuildError {
+        match self {
+            Self::Table(_) | Self::Scratch(_) => {
+                Self::Located { folder: folder.to_owned(), source: Box::new(self) }
+            }
+            other => other,
+        }
+    }
 }
