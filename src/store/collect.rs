@@ -89,12 +89,12 @@ impl Home {
 /// The files that may go, and the names of those that stay.
 fn plan(store: &Store, current: &Manifest) -> Result<(Vec<PathBuf>, HashSet<String>), StoreError> {
     let base = |manifest: &Manifest| -> FileHash { manifest.tables[0].hash };
-    let (mut doomed, mut named) = (Vec::new(), HashSet::new());
+    let mut named: HashSet<String> = files_of(current).collect();
+    let mut doomed = Vec::new();
     for path in listed(&store.manifests())? {
-        let Some(manifest) = fs::read(&path).ok().and_then(|note| read(&note, &current.origin))
-        else {
-            continue;
-        };
+        // What cannot be read may name any table: then nothing goes.
+        let Some(note) = super::read_note(&path)? else { continue };
+        let Some(manifest) = read(&note, &current.origin) else { continue };
         let newer = current.generation.saturating_sub(manifest.generation);
         let is_same = base(&manifest) == base(current);
         let kept_age = if is_same { KEPT_AGE_SAME_BASE } else { KEPT_AGE };
