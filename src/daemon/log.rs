@@ -70,6 +70,8 @@ where
     });
     tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
+        // It would panic where the log cannot be written.
+        .log_internal_errors(false)
         .with_ansi(!is_plain)
         .with_target(false)
         .fmt_fields(fields)

@@ -1,12 +1,13 @@
 //! The command line as a contract: exit codes, messages, and what never shows.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, Server, run};
+use crate::support::{Home, Server, clean, ran, run};
 
 #[test]
 fn init_makes_a_home_once() {
@@ -141,6 +142,31 @@ fn verify_answers_with_its_exit_code() {
     let down = run(&["verify", "--socket", "/nowhere/socket"], token.as_bytes());
     down.expect_code(69).expect_error("/nowhere/socket");
     run(&["status", "--socket", "/nowhere/socket"], b"").expect_code(69);
+}
+
+/// A command whose exit code is the answer gives that answer, also to somebody who reads none of
+/// the output; and it says when the output could not be written.
+#[test]
+fn a_closed_or_full_output_is_no_yes() {
+    let home = Home::new();
+    let token = home.issue(1).remove(0);
+    let server = Server::start(&home.path());
+    let socket = server.socket().to_str().unwrap();
+    for options in [&[][..], &["--json"]] {
+        let mut command = clean(env!("CARGO_BIN_EXE_adamant"));
+        command.args(["verify", "--socket", socket]).args(options);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        // It is in no generation yet.
+        child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{options:?}");
+    }
+    let mut command = clean("sh");
+    command.args(["-c", "\"$0\" status --socket \"$1\" > /dev/full"]);
+    command.arg(env!("CARGO_BIN_EXE_adamant")).arg(socket);
+    let full = ran(command, b"").expect_code(74);
+    full.expect_error("cannot write to standard output: No space left on device");
 }
 
 #[test]

@@ -51,26 +51,26 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         }))?;
     } else {
         for finding in &report.findings {
-            println!("WRONG  {finding}");
+            say!("WRONG  {finding}")?;
         }
         let events: Vec<String> = report
             .events
             .iter()
             .map(|(name, count)| format!("{} {name}", thousands(*count)))
             .collect();
-        println!("{} entries: {}", thousands(size), events.join(", "));
-        println!(
+        say!("{} entries: {}", thousands(size), events.join(", "))?;
+        say!(
             "{} tokens, {} records of tables compared, {} manifests",
             thousands(report.tokens),
             thousands(report.records),
             thousands(report.manifests)
-        );
+        )?;
         for unchecked in &report.unchecked {
-            println!("not checked: {unchecked}");
+            say!("not checked: {unchecked}")?;
         }
         match report.count {
-            0 => println!("clean"),
-            count => println!("{} findings", thousands(count)),
+            0 => say!("clean")?,
+            count => say!("{} findings", thousands(count))?,
         }
     }
     Ok(if report.count == 0 { exit::OK } else { exit::DATA })

@@ -86,15 +86,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     if let Err(BuildError::Rejected { rejects, .. }) = &built {
         report_rejects(from, arguments.rejects.as_deref(), rejects)?;
     }
-    let built = built.map_err(|err| match err {
-        // These say what failed; only we know where.
-        BuildError::Table(_) | BuildError::Scratch(_) => {
-            let folder = home.store().tables();
-            anyhow::Error::new(err).context(format!("cannot build in {}", folder.display()))
-        }
-        err => err.into(),
-    })?;
-    report(&built, json)?;
+    report(&built?, json)?;
     Ok(exit::OK)
 }
 
@@ -114,7 +106,7 @@ fn of_ledger(arguments: &Arguments, home: &Home, json: bool) -> anyhow::Result<u
             }))?;
         } else {
             let records = thousands(manifest.records());
-            println!("generation {}: {records} records from the ledger", manifest.generation);
+            say!("generation {}: {records} records from the ledger", manifest.generation)?;
         }
         return Ok(exit::OK);
     };
@@ -136,7 +128,7 @@ fn of_ledger(arguments: &Arguments, home: &Home, json: bool) -> anyhow::Result<u
             &json!({ "table": hash, "records": made.table_written.records, "events": at }),
         )?;
     } else {
-        println!("{hash}  {} records of {at} events", thousands(made.table_written.records));
+        say!("{hash}  {} records of {at} events", thousands(made.table_written.records))?;
     }
     Ok(exit::OK)
 }
@@ -153,10 +145,10 @@ fn report_rejects(from: &Path, file: Option<&Path>, rejects: &[Reject]) -> anyho
     let name =
         if from == Path::new("-") { "standard input".into() } else { from.to_string_lossy() };
     for Reject { line, reason } in rejects.iter().take(SHOWN_MAX) {
-        eprintln!("{name}:{line}: {reason}");
+        tell!("{name}:{line}: {reason}");
     }
     if rejects.len() > SHOWN_MAX {
-        eprintln!("... and {} more (--rejects FILE writes them)", rejects.len() - SHOWN_MAX);
+        tell!("... and {} more (--rejects FILE writes them)", rejects.len() - SHOWN_MAX);
     }
     let Some(path) = file else { return Ok(()) };
     let write = || -> io::Result<()> {
@@ -169,7 +161,7 @@ fn report_rejects(from: &Path, file: Option<&Path>, rejects: &[Reject]) -> anyho
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn report(built: &Built, json: bool) -> io::Result<()> {
+fn report(built: &Built, json: bool) -> anyhow::Result<()> {
     let (manifest, changes) = (&built.published.manifest, &built.changes);
     let table = &manifest.tables[0];
     if json {
@@ -189,9 +181,7 @@ fn report(built: &Built, json: bool) -> io::Result<()> {
             "left": changes.left,
         }));
     }
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
+    say!(
         "generation {}: {} tokens ({} listed, {} new, {} died)",
         manifest.generation,
         thousands(table.records),
@@ -201,21 +191,20 @@ fn report(built: &Built, json: bool) -> io::Result<()> {
     )?;
     if changes.absent > 0 {
         let absent = thousands(changes.absent);
-        writeln!(out, "  {absent} were missing from the list and are revoked now")?;
+        say!("  {absent} were missing from the list and are revoked now")?;
     }
     if changes.kept_revoked > 0 {
         let kept = thousands(changes.kept_revoked);
         let ids: Vec<String> = changes.kept_revoked_ids.iter().map(ToString::to_string).collect();
         let more = if changes.kept_revoked > ids.len() as u64 { ", ..." } else { "" };
-        writeln!(
-            out,
+        say!(
             "  {kept} are listed with more trust than they had, and keep less: {}{more}",
             ids.join(", ")
         )?;
     }
     if changes.changed > 0 {
         let changed = thousands(changes.changed);
-        writeln!(out, "  {changed} are revoked, since something frozen at issue has changed")?;
+        say!("  {changed} are revoked, since something frozen at issue has changed")?;
     }
     Ok(())
 }

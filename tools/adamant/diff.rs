@@ -45,23 +45,25 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             "goes_back": goes_back,
         }))?;
     } else {
-        println!("generation {} -> {}", from.generation, to.generation);
-        println!("  added    {}", thousands(found.added));
-        println!("  revoked  {}", thousands(found.revoked));
-        println!("  left     {}", thousands(found.left));
-        named.iter().for_each(|violation| println!("  broken   {violation}"));
+        say!("generation {} -> {}", from.generation, to.generation)?;
+        say!("  added    {}", thousands(found.added))?;
+        say!("  revoked  {}", thousands(found.revoked))?;
+        say!("  left     {}", thousands(found.left))?;
+        for violation in &named {
+            say!("  broken   {violation}")?;
+        }
     }
     if found.violations > 0 {
         let count = thousands(found.violations);
-        eprintln!(
+        tell!(
             "adamant: refused: {count} tokens break a law; no daemon that serves the first would serve the second"
         );
     }
     if goes_back {
-        eprintln!("adamant: refused: the second is the older generation");
+        tell!("adamant: refused: the second is the older generation");
     }
     if too_many {
-        eprintln!(
+        tell!(
             "adamant: refused: {} tokens are revoked, more than --max-revoked",
             thousands(found.revoked)
         );

@@ -33,8 +33,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             &json!({ "id": id.to_string(), "generation": generation, "before": erasure.before }),
         )?;
     } else {
-        println!("who {id} is for is forgotten, generation {generation}");
-        println!("copies of the store that were made before still have it, and so have backups");
+        say!("who {id} is for is forgotten, generation {generation}")?;
+        say!("copies of the store that were made before still have it, and so have backups")?;
     }
     Ok(exit::OK)
 }

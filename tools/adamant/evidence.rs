@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     add(&mut archive, "summary.txt", summary.as_bytes())?;
     add(&mut archive, "verify_evidence.py", SECOND_VERIFIER.as_bytes())?;
     archive.into_inner().with_context(failed)?.into_inner().with_context(failed)?.sync_all()?;
-    println!("{} events proven in {}", history.events.len(), arguments.out.display());
+    say!("{} events proven in {}", history.events.len(), arguments.out.display())?;
     Ok(exit::OK)
 }
 

@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     if json {
         output::json(&json!({ "imported": imported, "before": before, "generation": generation }))?;
     } else {
-        println!("{} imported, {} had been before", thousands(imported), thousands(before));
+        say!("{} imported, {} had been before", thousands(imported), thousands(before))?;
     }
     ledger::settle(&home, published.as_ref())?;
     Ok(exit::OK)

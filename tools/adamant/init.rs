@@ -38,17 +38,17 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             "generation": published.manifest.generation,
         }))?;
     } else {
-        println!("home    {}", arguments.home.display());
-        println!(
+        say!("home    {}", arguments.home.display())?;
+        say!(
             "policy  {}  (public: copy it to every host that verifies)",
             home.policy_path().display()
-        );
-        println!("signer  {}  (private: keep it here)", arguments.home.join("signers").display());
-        println!(
+        )?;
+        say!("signer  {}  (private: keep it here)", arguments.home.join("signers").display())?;
+        say!(
             "store   {}  generation {}",
             home.store().root().display(),
             published.manifest.generation
-        );
+        )?;
     }
     Ok(exit::OK)
 }

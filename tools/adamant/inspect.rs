@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let found = look_at(path).with_context(|| format!("{}", path.display()));
     let found = match found {
         Err(err) if err.chain().any(|err| err.is::<TableError>()) => {
-            eprintln!("adamant: {err:#}");
+            tell!("adamant: {err:#}");
             return Ok(exit::DATA);
         }
         other => other?,
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     } else {
         for (name, value) in found.as_object().into_iter().flatten() {
             let plain = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            println!("{name:<14}{plain}");
+            say!("{name:<14}{plain}")?;
         }
     }
     Ok(exit::OK)

@@ -108,7 +108,7 @@ fn record(arguments: &Arguments, home: &Home, wanted: &Wanted, json: bool) -> an
     if let Some(published) = &published
         && !json
     {
-        eprintln!("generation {}", published.manifest.generation);
+        tell!("generation {}", published.manifest.generation);
     }
     ledger::settle(home, published.as_ref())?;
     Ok(exit::OK)
@@ -135,17 +135,17 @@ pub(crate) fn print_issued(
     event: u64,
     generation: Option<u64>,
     json: bool,
-) -> io::Result<()> {
+) -> anyhow::Result<()> {
     let id = token.id().to_string();
     if json {
         return output::json(&json!({
             "token": token.expose(), "id": id, "event": event, "generation": generation,
         }));
     }
-    writeln!(io::stdout(), "{}", token.expose())?;
+    say!("{}", token.expose())?;
     match generation {
-        Some(generation) => eprintln!("id {id}, event {event}, generation {generation}"),
-        None => eprintln!("id {id}, event {event}, in no generation yet"),
+        Some(generation) => tell!("id {id}, event {event}, generation {generation}"),
+        None => tell!("id {id}, event {event}, in no generation yet"),
     }
     Ok(())
 }
@@ -212,17 +212,20 @@ fn write_list(file: &File, home: &Home, claims: &Value, tokens: &[Token]) -> io:
     file.sync_all()
 }
 
-fn print(tokens: &[Token], json: bool) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    for token in tokens {
-        if json {
-            let line = json!({ "token": token.expose(), "id": token.id().to_string() });
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "{}", token.expose())?;
+fn print(tokens: &[Token], json: bool) -> anyhow::Result<()> {
+    let write = || {
+        let mut out = BufWriter::new(io::stdout().lock());
+        for token in tokens {
+            if json {
+                let line = json!({ "token": token.expose(), "id": token.id().to_string() });
+                writeln!(out, "{line}")?;
+            } else {
+                writeln!(out, "{}", token.expose())?;
+            }
         }
-    }
-    out.flush()
+        out.flush()
+    };
+    write().context(output::UNWRITABLE)
 }
 
 /// A time, or a whole number of days, hours, minutes or seconds from now on.

@@ -70,7 +70,7 @@ pub(crate) fn open(home: &Home) -> anyhow::Result<Registrar<'_>> {
     counter.finish_and_clear();
     let registrar = opened?;
     if registrar.recovered_files > 0 {
-        eprintln!(
+        tell!(
             "adamant: cut {} files of an append that was interrupted and never acknowledged",
             registrar.recovered_files
         );

@@ -1,5 +1,9 @@
 //! The command-line tool: a table of commands, one file each.
 
+// First, for its macros.
+#[macro_use]
+mod output;
+
 mod audit;
 mod build;
 mod demo;
@@ -13,7 +17,6 @@ mod init;
 mod inspect;
 mod issue;
 mod ledger;
-mod output;
 mod prove;
 mod publish;
 mod revoke;
@@ -129,7 +132,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough of it.
         Err(err) if exit::is_broken_pipe(&err) => ExitCode::from(exit::OK),
         Err(err) => {
-            eprintln!("adamant: {err:#}");
+            tell!("adamant: {err:#}");
             ExitCode::from(exit::code_of(&err))
         }
     }

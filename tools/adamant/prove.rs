@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         Some(path) => {
             fs::write(path, proof).with_context(|| format!("cannot write {}", path.display()))?
         }
-        None => io::stdout().write_all(&proof)?,
+        None => io::stdout().write_all(&proof).context(output::UNWRITABLE)?,
     }
     Ok(exit::OK)
 }
@@ -122,7 +122,7 @@ pub(crate) fn verify(arguments: &VerifyArguments, json: bool) -> anyhow::Result<
     Ok(exit::OK)
 }
 
-fn report(proven: &Proven, is_pinned: bool, json: bool) -> io::Result<()> {
+fn report(proven: &Proven, is_pinned: bool, json: bool) -> anyhow::Result<()> {
     let Proven { event, index, checkpoint } = proven;
     if json {
         let mut entry = Vec::new();
@@ -133,10 +133,10 @@ fn report(proven: &Proven, is_pinned: bool, json: bool) -> io::Result<()> {
             "size": checkpoint.size, "pinned": is_pinned,
         }));
     }
-    println!("proven: event {index} of the {} of {}", checkpoint.size, checkpoint.origin);
-    println!("  {}", in_words(event));
+    say!("proven: event {index} of the {} of {}", checkpoint.size, checkpoint.origin)?;
+    say!("  {}", in_words(event))?;
     if !is_pinned {
-        println!("self-consistent, signers not pinned: say --policy FILE or --key KEY");
+        say!("self-consistent, signers not pinned: say --policy FILE or --key KEY")?;
     }
     Ok(())
 }

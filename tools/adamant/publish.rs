@@ -27,7 +27,7 @@ fn absorb(home: &Home) -> anyhow::Result<()> {
     let absorbed = registrar.absorb(&revoking.list)?;
     if absorbed > 0 {
         registrar.commit()?;
-        eprintln!("adamant: {absorbed} revocations of note {} absorbed", revoking.note.sequence);
+        tell!("adamant: {absorbed} revocations of note {} absorbed", revoking.note.sequence);
     }
     Ok(())
 }
@@ -62,13 +62,13 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             "events": manifest.ledger.0,
         }))?;
     } else {
-        println!(
+        say!(
             "generation {}: {} records in {} tables, {} events",
             manifest.generation,
             thousands(manifest.records()),
             manifest.tables.len(),
             thousands(manifest.ledger.0)
-        );
+        )?;
     }
     Ok(exit::OK)
 }

@@ -71,7 +71,7 @@ fn by_note(
     if json {
         output::json(&json!({ "revoked": wanted.len(), "sequence": sequence }))?;
     } else {
-        println!("{} revoked, revocations note {sequence}", thousands(wanted.len() as u64));
+        say!("{} revoked, revocations note {sequence}", thousands(wanted.len() as u64))?;
     }
     Ok(exit::OK)
 }
@@ -85,7 +85,11 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     }
     let at = arguments.at.as_deref().map(|text| parse_time("--at", text)).transpose()?;
     let home = Home::open(&arguments.common.home)?;
-    if matches!(home.signers(Role::Build), Err(StoreError::NoSigner { .. })) || !home.has_ledger() {
+    let can_publish = match home.signers(Role::Build) {
+        Err(StoreError::NoSigner { .. }) => false,
+        signers => signers.map(|_| true)?,
+    };
+    if !can_publish || !home.has_ledger() {
         return by_note(&home, &ids, at, arguments.reason, json);
     }
     let mut registrar = ledger::open(&home)?;
@@ -114,10 +118,10 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         output::json(&json!({ "revoked": revoked, "already": already, "generation": generation }))?;
     } else {
         for (id, event) in &already {
-            println!("{id} was revoked before, by event {event}");
+            say!("{id} was revoked before, by event {event}")?;
         }
         let generation = generation.map_or_else(|| "no".to_owned(), |number| number.to_string());
-        println!("{} revoked, generation {generation}", thousands(revoked as u64));
+        say!("{} revoked, generation {generation}", thousands(revoked as u64))?;
     }
     ledger::settle(&home, published.as_ref())?;
     Ok(exit::OK)

@@ -11,6 +11,7 @@ use adamant::ledger::{Event, SEGMENT_EVENTS, What, read_event};
 use adamant::store::{Home, now_unix_s};
 use adamant::time::to_rfc3339;
 use adamant::token::TokenId;
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::issue::parse_time;
@@ -46,16 +47,16 @@ pub(crate) fn show(arguments: &ShowArguments, json: bool) -> anyhow::Result<u8> 
         }))?;
         return Ok(exit::OK);
     }
-    println!("{id}  {state}");
+    say!("{id}  {state}")?;
     if let Some(opening) = opening {
         for (name, text) in [("subject", opening.subject), ("meta", opening.meta)] {
             if !text.is_empty() {
-                println!("  {name}  {text}");
+                say!("  {name}  {text}")?;
             }
         }
     }
     for (index, event) in &history.events {
-        println!("  event {index}  {}", in_words(event));
+        say!("  event {index}  {}", in_words(event))?;
     }
     Ok(exit::OK)
 }
@@ -82,11 +83,12 @@ pub(crate) fn log(arguments: &LogArguments, json: bool) -> anyhow::Result<u8> {
     for index in from..checkpoint.size.min(from.saturating_add(arguments.count)) {
         let event = read_event(&tiles, index)?;
         match json {
-            true => writeln!(out, "{}", leaf(index, &event)?)?,
-            false => writeln!(out, "{index:>8}  {}", in_words(&event))?,
+            true => writeln!(out, "{}", leaf(index, &event)?),
+            false => writeln!(out, "{index:>8}  {}", in_words(&event)),
         }
+        .context(output::UNWRITABLE)?;
     }
-    out.flush()?;
+    out.flush().context(output::UNWRITABLE)?;
     Ok(exit::OK)
 }
 
@@ -151,10 +153,11 @@ pub(crate) fn list(arguments: &ListArguments, json: bool) -> anyhow::Result<u8> 
     for (index, time, state) in &tokens {
         let (subject, meta) = subjects.of(*index)?;
         if is_wanted(arguments, state, &subject, at) {
-            print(&mut out, state, &subject, &meta, (*time, at), json)?;
+            let printed = print(&mut out, state, &subject, &meta, (*time, at), json);
+            printed.context(output::UNWRITABLE)?;
         }
     }
-    out.flush()?;
+    out.flush().context(output::UNWRITABLE)?;
     Ok(exit::OK)
 }
 

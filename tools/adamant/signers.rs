@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             let mut changes = retire(&mut policy, *role, until);
             changes.push(add(path, &mut policy, *role, None)?);
             change(path, &home, &policy, changes)?;
-            println!("the old ones are trusted until {}", to_rfc3339(until));
+            say!("the old ones are trusted until {}", to_rfc3339(until))?;
         }
     }
     Ok(exit::OK)
@@ -91,7 +91,7 @@ fn list(home: &Home, json: bool) -> anyhow::Result<()> {
             }))?;
         } else {
             let until = until.map_or_else(String::new, |until| format!("  until {until}"));
-            println!("{}  {}{until}", roles.join(","), signer.key);
+            say!("{}  {}{until}", roles.join(","), signer.key)?;
         }
     }
     Ok(())
@@ -156,9 +156,10 @@ fn change(
         registrar.commit()?;
     }
     durable::write(path, "policy.toml", policy.to_toml().as_bytes(), 0o644)?;
-    names.iter().for_each(|name| println!("{name}"));
-    println!("copy {} to every host that verifies", home.policy_path().display());
-    Ok(())
+    for name in &names {
+        say!("{name}")?;
+    }
+    say!("copy {} to every host that verifies", home.policy_path().display())
 }
 
 fn in_words(what: &What) -> String {

@@ -28,33 +28,33 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let text = asked.with_context(|| format!("cannot ask {}", arguments.socket.display()))?;
     let status: Value = serde_json::from_str(&text).context("the daemon's status is not JSON")?;
     if arguments.openmetrics {
-        print!("{}", adamant::daemon::openmetrics(&status));
+        say!("{}", adamant::daemon::openmetrics(&status).trim_end())?;
     } else if json {
-        println!("{status}");
+        say!("{status}")?;
     } else {
-        print(&status);
+        print(&status)?;
     }
     Ok(if status["state"] == "unavailable" { exit::UNAVAILABLE } else { exit::OK })
 }
 
-fn print(status: &Value) {
+fn print(status: &Value) -> anyhow::Result<()> {
     let text = |key: &str| status[key].as_str().unwrap_or("-").to_owned();
     let count = |key: &str| status[key].as_u64().map_or("-".to_owned(), thousands);
-    println!("{}", headline(&text("state")));
+    say!("{}", headline(&text("state")))?;
     for (label, key) in [("why", "reason"), ("not accepted", "refused")] {
         if let Some(said) = status[key].as_str() {
-            println!("  {label:<12} {said}");
+            say!("  {label:<12} {said}")?;
         }
     }
-    println!("  generation   {} of epoch {}", count("generation"), count("epoch"));
-    println!("  issued       {}", text("issued"));
-    println!("  expires      {}  (then: {})", text("expires"), text("stale_policy"));
-    println!("  tokens       {}", count("records"));
-    println!("  table        {} bytes, {}", count("table_bytes"), held(status));
+    say!("  generation   {} of epoch {}", count("generation"), count("epoch"))?;
+    say!("  issued       {}", text("issued"))?;
+    say!("  expires      {}  (then: {})", text("expires"), text("stale_policy"))?;
+    say!("  tokens       {}", count("records"))?;
+    say!("  table        {} bytes, {}", count("table_bytes"), held(status))?;
     let (up, version) = (count("uptime_s"), text("version"));
-    println!("  up           {up} s, version {version}, pid {}", status["pid"]);
-    println!("  connections  {} open, {} so far", count("connections_open"), count("connections"));
-    println!("  loads        {} accepted, {} refused", count("loads"), count("loads_failed"));
+    say!("  up           {up} s, version {version}, pid {}", status["pid"])?;
+    say!("  connections  {} open, {} so far", count("connections_open"), count("connections"))?;
+    say!("  loads        {} accepted, {} refused", count("loads"), count("loads_failed"))?;
     let troubles = [
         ("frames_refused", "frames answered with an error"),
         ("connections_turned_away", "connections for which there was no seat"),
@@ -64,14 +64,15 @@ fn print(status: &Value) {
     ];
     for (key, what) in troubles {
         if status[key].as_u64() != Some(0) {
-            println!("  trouble      {} {what}", count(key));
+            say!("  trouble      {} {what}", count(key))?;
         }
     }
     let verdicts = status["verdicts"].as_object().into_iter().flatten();
     for (verdict, count) in verdicts.filter(|(_, count)| count.as_u64() != Some(0)) {
         let count = count.as_u64().map_or_else(String::new, thousands);
-        println!("  answered     {verdict:<18} {count}");
+        say!("  answered     {verdict:<18} {count}")?;
     }
+    Ok(())
 }
 
 /// The state, and what it means to those who ask.

@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     if json {
         print_json(&answer)?
     } else {
-        print_plain(&answer)
+        print_plain(&answer)?
     }
     Ok(if answer.is_valid() { exit::OK } else { exit::NO })
 }
@@ -72,49 +72,46 @@ fn read_token(may_prompt: bool) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(token)
 }
 
-fn print_plain(answer: &Answer) {
-    println!("{}", answer.verdict());
+fn print_plain(answer: &Answer) -> anyhow::Result<()> {
+    say!("{}", answer.verdict())?;
     match answer {
         Answer::Denied(denial) => {
             if let Some(id) = denial.id {
-                println!("  id          {id}");
+                say!("  id          {id}")?;
             }
             if let Some(evidence) = &denial.evidence {
-                print_evidence(evidence);
+                print_evidence(evidence)?;
             }
         }
         Answer::Valid(access) => {
-            println!("  id          {}", access.id);
+            say!("  id          {}", access.id)?;
             if let Some(claims) = &access.claims {
-                println!("  kind        {}", claims.kind);
+                say!("  kind        {}", claims.kind)?;
                 for (name, value) in [("subject", &claims.subject), ("audience", &claims.audience)]
                 {
                     if !value.is_empty() {
-                        println!("  {name:<10}  {value}");
+                        say!("  {name:<10}  {value}")?;
                     }
                 }
                 if !claims.scopes.is_empty() {
-                    println!("  scopes      {}", claims.scopes.join(" "));
+                    say!("  scopes      {}", claims.scopes.join(" "))?;
                 }
             }
             if let Some(expires) = access.expires_unix_s {
-                println!("  expires     {}", to_rfc3339(expires));
+                say!("  expires     {}", to_rfc3339(expires))?;
             }
-            print_evidence(&access.evidence);
+            print_evidence(&access.evidence)?;
         }
     }
+    Ok(())
 }
 
-fn print_evidence(evidence: &Evidence) {
+fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {
     let stale = if evidence.stale { ", STALE" } else { "" };
-    println!(
-        "  generation  {}, {} s old{stale}",
-        evidence.generation.number,
-        evidence.age.as_secs()
-    );
+    say!("  generation  {}, {} s old{stale}", evidence.generation.number, evidence.age.as_secs())
 }
 
-fn print_json(answer: &Answer) -> io::Result<()> {
+fn print_json(answer: &Answer) -> anyhow::Result<()> {
     let mut value = json!({ "valid": answer.is_valid(), "verdict": answer.verdict().name() });
     let evidence = match answer {
         Answer::Denied(denial) => {

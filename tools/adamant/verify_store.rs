@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         let means = Means { policy: policy.as_ref(), kept: None, openings: None };
         let report = audit(&Store::at(&opened.store), &means)?;
         if let Some(first) = report.findings.first() {
-            report.findings.iter().for_each(|finding| eprintln!("adamant: {finding}"));
+            report.findings.iter().for_each(|finding| tell!("adamant: {finding}"));
             return Err(exit::Data(format!("not what the ledger makes it: {first}")).into());
         }
     }
@@ -44,21 +44,19 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
         }))?;
     } else {
         let records = thousands(manifest.records());
-        println!(
+        say!(
             "generation {} of epoch {}: {records} records, every byte checked",
-            manifest.generation, manifest.epoch
-        );
+            manifest.generation,
+            manifest.epoch
+        )?;
         if arguments.rebuild {
-            println!(
-                "its tables are what events 0 to {} of the ledger make them",
-                manifest.ledger.0
-            );
+            say!("its tables are what events 0 to {} of the ledger make them", manifest.ledger.0)?;
         }
         match &arguments.policy {
             Some(policy) => {
-                println!("signed by {}, trusted by {}", opened.signers.join(", "), policy.display())
+                say!("signed by {}, trusted by {}", opened.signers.join(", "), policy.display())?
             }
-            None => println!("self-consistent, signers not pinned: say --policy FILE"),
+            None => say!("self-consistent, signers not pinned: say --policy FILE")?,
         }
     }
     Ok(exit::OK)

@@ -7,6 +7,16 @@
 //!   readers (a few threads)     pages and proofs, without the ledger's lock
 //! ```
 
+/// A line of the log. Where it cannot be written, nobody can be told so, and requests are served on:
+/// `eprintln!` would end the thread.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let line = format!("adamant-issuer: {}\n", format_args!($($text)*));
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }};
+}
+
 mod listing;
 mod problem;
 mod rights;
@@ -78,7 +88,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, err)) => {
-            eprintln!("adamant-issuer: {err:#}");
+            tell!("{err:#}");
             ExitCode::from(code)
         }
     }
@@ -110,7 +120,7 @@ fn serve(home: Home, rights: Rights, socket: &Path, daemon: PathBuf) -> anyhow::
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let stopped = server::stop_on_signals()?;
-        eprintln!("adamant-issuer: listening on {}", socket.display());
+        tell!("listening on {}", socket.display());
         server::run(listener, rights, service, stopped).await;
         anyhow::Ok(())
     })?;

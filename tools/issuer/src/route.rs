@@ -216,7 +216,7 @@ async fn in_background(
 ) -> Result<Value, Problem> {
     let read = tokio::task::spawn_blocking(read).await;
     read.map_err(anyhow::Error::new).flatten().map_err(|err| {
-        eprintln!("adamant-issuer: cannot read: {err:#}");
+        tell!("cannot read: {err:#}");
         Problem::busy("the store cannot be read now; the service's log says why")
     })
 }

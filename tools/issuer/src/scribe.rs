@@ -178,10 +178,7 @@ impl Scribe {
                 Reach { generation: Some(generation), served: self.daemon.serves(&published) }
             }
             Err(err) => {
-                eprintln!(
-                    "adamant-issuer: recorded, and not published: {:#}",
-                    anyhow::Error::new(err)
-                );
+                tell!("recorded, and not published: {:#}", anyhow::Error::new(err));
                 Reach::default()
             }
         }
@@ -205,7 +202,7 @@ impl Scribe {
                 .map_err(anyhow::Error::new)
                 .and_then(|manifest| home.collect(&manifest).map_err(anyhow::Error::new));
             if let Err(err) = done {
-                eprintln!("adamant-issuer: cannot move records down: {err:#}");
+                tell!("cannot move records down: {err:#}");
             }
             is_settling.store(false, Ordering::Release);
         };
@@ -216,7 +213,7 @@ impl Scribe {
 }
 
 fn refuse_all(jobs: Vec<Job>, err: &IssuingError) {
-    eprintln!("adamant-issuer: nothing recorded: {err}");
+    tell!("nothing recorded: {err}");
     for job in jobs {
         let _ = job.answer.send(Err(Problem::of(err)));
     }

@@ -48,7 +48,7 @@ pub(crate) async fn run(
                 });
             }
             Err(err) => {
-                eprintln!("adamant-issuer: cannot accept connections, trying on: {err}");
+                tell!("cannot accept connections, trying on: {err}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -63,7 +63,7 @@ fn admit(stream: &UnixStream, rights: &Rights) -> Option<Asker> {
     let found = rights.of(&peer, &peer::groups(stream, &peer));
     if found.is_none() {
         let Peer { uid, gid, pid } = peer;
-        eprintln!("adamant-issuer: caller refused, no right fits: uid {uid} gid {gid} pid {pid}");
+        tell!("caller refused, no right fits: uid {uid} gid {gid} pid {pid}");
     }
     // Answered as one who may nothing, so that the caller is told and not hung up on.
     Some(Asker { uid: peer.uid, rights: Arc::new(found.unwrap_or_default()) })
