@@ -10,6 +10,8 @@ mod crash;
 mod cut;
 mod damage;
 mod drills;
+mod faults;
+mod faults_daemon;
 mod foreign;
 mod frames;
 mod golden;
