@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::compose::{Act, Delta, Plan, compose};
 use super::{BuildError, MEMORY_BYTES_DEFAULT};
-use crate::durable::NewFile;
+use crate::durable::{self, NewFile};
 use crate::ledger::{
     Event, Issued, LedgerError, Opening, Openings, TILE_WIDTH, Tiles, What, read_event, segment_of,
 };
@@ -52,6 +52,8 @@ pub fn publish(home: &Home, progress: &mut dyn FnMut(u64)) -> Result<Published, 
         let published = Published { manifest: manifest.clone(), hash: previous.judged.hash };
         let from = manifest.ledger.0;
         if from >= checkpoint.size {
+            // Whoever published it may have been stopped before it was durable.
+            durable::sync_folder(home.store().root())?;
             return Ok(published);
         }
         if let Some(parts) = upper_anew(home, &previous, &tiles)? {

@@ -284,11 +284,14 @@ impl<'h> Registrar<'h> {
         self.stage(what, origin).map(drop)
     }
 
-    /// The first event of a request that was made before.
+    /// The first event of a request that was made before. It is durable.
     pub fn request(&self, request: &str) -> Result<Option<u64>, IssuingError> {
         let Some(event) = self.index.get(&Key::request(request)) else { return Ok(None) };
-        let found = self.event(event)?;
-        Ok((found.origin.request.as_deref() == Some(request)).then_some(event))
+        if self.event(event)?.origin.request.as_deref() != Some(request) {
+            return Ok(None);
+        }
+        self.writer.confirm()?;
+        Ok(Some(event))
     }
 
     /// All events about a token.
@@ -326,8 +329,13 @@ impl<'h> Registrar<'h> {
         self.writer.size()
     }
 
-    /// Makes all that was staged durable, in the order openings, entries, tiles, checkpoint.
+    /// Makes all that was staged durable, in the order openings, entries, tiles, checkpoint. With
+    /// nothing staged, what was done before: it is about to be acknowledged once more.
     pub fn commit(&mut self) -> Result<&Checkpoint, IssuingError> {
+        if self.staged.is_empty() {
+            self.writer.confirm()?;
+            return Ok(self.writer.checkpoint());
+        }
         let first = self.writer.size();
         let openings = self.openings.append(first, &self.staged_openings)?;
         let encode = |event: &Event| {

@@ -104,6 +104,11 @@ impl Writer {
         Tiles::new(&self.folder, self.size())
     }
 
+    /// Makes what is there durable: whoever appended it may have been stopped before it was.
+    pub fn confirm(&self) -> Result<(), LedgerError> {
+        Ok(durable::sync_folder(&self.folder)?)
+    }
+
     /// Appends entries, durably, and signs the new checkpoint. Entries rest on their `openings`,
     /// which become durable with them.
     pub fn append(

@@ -21,9 +21,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
     let mut registrar = ledger::open(&home)?;
     arguments.common.check_repeated(&registrar)?;
     let erasure = registrar.erase(&id, &arguments.common.origin())?;
-    if erasure.before.is_none() {
-        registrar.commit()?;
-    }
+    registrar.commit()?;
     drop(registrar);
     // Also where an event had said so before: that one may have been interrupted.
     let published = forget(&home, &erasure)?;

@@ -111,9 +111,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
                 registrar.revoke(&id, *at, *reason, &origin)?;
             }
         }
-        if registrar.staged() > 0 {
-            registrar.commit()?;
-        }
+        registrar.commit()?;
     }
     let published = ledger::publish(&home, &arguments.common)?;
     let generation = published.as_ref().map(|published| published.manifest.generation);

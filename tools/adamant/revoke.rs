@@ -102,10 +102,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> anyhow::Result<u8> {
             already.push((id, event));
         }
     }
-    let staged = registrar.staged();
-    if staged > 0 {
-        registrar.commit()?;
-    }
+    registrar.commit()?;
     drop(registrar);
     let published = ledger::publish(&home, &arguments.common)?;
     let generation = published.as_ref().map(|published| published.manifest.generation);

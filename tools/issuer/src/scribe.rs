@@ -153,17 +153,18 @@ impl Scribe {
         };
         let staged: Vec<Result<Done, Problem>> =
             jobs.iter().map(|job| stage(&mut registrar, job)).collect();
-        if registrar.staged() > 0
+        // Also what was revoked before, which may be neither durable nor published.
+        let is_change = |done: &Result<Done, Problem>| {
+            matches!(done, Ok(Done::Issued { .. } | Done::Revoked { .. }))
+        };
+        let is_changed = staged.iter().any(is_change);
+        if (is_changed || registrar.staged() > 0)
             && let Err(err) = registrar.commit()
         {
             return refuse_all(jobs, &err);
         }
         drop(registrar);
-        // Also for what was revoked before, which may never have been published.
-        let is_change = |done: &Result<Done, Problem>| {
-            matches!(done, Ok(Done::Issued { .. } | Done::Revoked { .. }))
-        };
-        let reach = if staged.iter().any(is_change) { self.publish() } else { Reach::default() };
+        let reach = if is_changed { self.publish() } else { Reach::default() };
         for (job, done) in jobs.into_iter().zip(staged) {
             // Who asked may have gone: what was done is done, and stands in the ledger.
             let _ = job.answer.send(done.map(|done| (done, reach)));
