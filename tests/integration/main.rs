@@ -25,6 +25,7 @@ mod monitoring;
 mod nginx;
 mod note;
 mod operator;
+mod powercut;
 mod restart;
 mod revive;
 mod sandbox;

@@ -147,7 +147,12 @@ pub(crate) struct Home {
 impl Home {
     /// A new home of the prefix `acme`.
     pub(crate) fn new() -> Home {
-        let home = Home { folder: tempfile::tempdir().unwrap() };
+        Home::new_in(&std::env::temp_dir())
+    }
+
+    /// As [`Home::new`], in a temporary folder there.
+    pub(crate) fn new_in(folder: &Path) -> Home {
+        let home = Home { folder: tempfile::tempdir_in(folder).unwrap() };
         run(&["init", home.text(), "--prefix", "acme"], b"").expect_code(0);
         home
     }
