@@ -124,8 +124,14 @@ fn append(state: &Path, marks: &Marks, raised: &Marks) -> Result<(), StoreError>
         return anew();
     }
     let end = held.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    let appended = durable::append(file, &path, false, end as u64, raised.to_text().as_bytes())?;
-    Ok(appended.wait()?)
+    let text = raised.to_text();
+    let appended = durable::append(file, &path, false, end as u64, text.as_bytes());
+    appended.and_then(|appended| appended.wait()).map_err(|err| {
+        // What is not known to be on the medium must not count when it is read again.
+        let cut = OpenOptions::new().write(true).open(&path);
+        let _ = cut.and_then(|file| file.set_len(end as u64));
+        err.into()
+    })
 }
 
 /// A file of marks that is longer is written anew: some hundred of them.
