@@ -47,7 +47,7 @@ impl Marks {
             })?,
         };
         let mut marks = Marks::default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         for (at, line) in whole.lines().enumerate() {
             let line = parse_line(line);
             let (key, mark) =
@@ -197,5 +197,23 @@ mod tests {
         fs::write(&path, good + "nonsense\n").unwrap();
         let said = Marks::load(state.path()).unwrap_err().to_string();
         assert!(said.contains("marks: line 2"), "{said}");
+    }
+
+    /// Found by the fuzz target `marks`. It used to be read as if it were not there, and to spoil
+    /// the file as soon as a mark was appended behind it.
+    #[test]
+    fn an_empty_last_line_is_named_before_anything_is_appended() {
+        let state = tempfile::tempdir().unwrap();
+        let path = Marks::path(state.path());
+        let key = Signer::generate("a").unwrap().verifier_key();
+        Marks::record(state.path(), &[(key.clone(), mark(1, 5))]).unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        for (text, line) in [("\n".to_owned(), 1), (good + "\n", 2)] {
+            fs::write(&path, &text).unwrap();
+            let said = Marks::record(state.path(), &[(key.clone(), mark(1, 6))]);
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains(&format!("marks: line {line}")), "{said}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
     }
 }
