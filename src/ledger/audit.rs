@@ -11,8 +11,13 @@ use crate::chain::chain;
 /// What is wrong, and where, for people.
 pub type Finding = String;
 
+/// So many bundles in a row that cannot be read are the end of a ledger, 262,144 entries. A
+/// checkpoint may claim 2^64 of them, and nobody shall look for each.
+const MISSING_MAX: u64 = 1024;
+
 /// Reads all entries of `tiles` in order, gives each to `each`, and says what of the files does
-/// not fit. What cannot be read is found, and the reading goes on behind it.
+/// not fit. What cannot be read is found, and the reading goes on behind it, up to
+/// [`MISSING_MAX`].
 pub fn check_tree(
     tiles: &Tiles,
     root: &Hash,
@@ -20,17 +25,27 @@ pub fn check_tree(
     found: &mut dyn FnMut(Finding),
 ) {
     let mut levels: Vec<Vec<Hash>> = vec![Vec::new(); 9];
+    let mut missing = 0;
     for bundle in 0..tiles.size().div_ceil(TILE_WIDTH) {
         let first = bundle * TILE_WIDTH;
         let end = tiles.size().min(first + TILE_WIDTH);
         match tiles.bundle_of(first) {
             Ok(bundle) => {
+                missing = 0;
                 for (index, entry) in bundle.entries().take_while(|(index, _)| *index < end) {
                     levels[0].push(leaf_hash(entry));
                     each(index, entry);
                 }
             }
+            Err(_) if missing == MISSING_MAX => {
+                let size = tiles.size();
+                return found(format!(
+                    "nothing from entry {} on can be read, of {size}: looked no further",
+                    first - MISSING_MAX * TILE_WIDTH
+                ));
+            }
             Err(err) => {
+                missing += 1;
                 found(chain(&err));
                 // The tile stands in, so that the rest of the tree can still be checked.
                 let hashes = read(tiles, 0, bundle, end - first).unwrap_or_default();
@@ -109,5 +124,25 @@ fn read(tiles: &Tiles, level: u8, index: u64, width: u64) -> Result<Vec<Hash>, L
     match hashes.get(..usize::try_from(width).expect("at most 256")).filter(|_| fits) {
         Some(hashes) => Ok(hashes.to_vec()),
         None => Err(LedgerError::damaged(&path, "a tile of as many hashes as its name says")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `tiles`: an audit looked for every entry that a checkpoint claims.
+    #[test]
+    fn a_checkpoint_that_claims_more_entries_than_anybody_has_does_not_keep_an_auditor() {
+        let folder = tempfile::tempdir().unwrap();
+        for size in [u64::MAX, (MISSING_MAX + 2) * TILE_WIDTH] {
+            let tiles = Tiles::new(folder.path(), size);
+            let mut findings = Vec::new();
+            let mut each = |_: u64, _: &[u8]| panic!("there is no entry");
+            check_tree(&tiles, &EMPTY_ROOT, &mut each, &mut |finding| findings.push(finding));
+            let last = findings.last().unwrap();
+            assert!(last.contains("nothing from entry 0 on can be read"), "{last}");
+        }
     }
 }
