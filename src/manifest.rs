@@ -22,10 +22,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::ledger::tree::Hash;
+use crate::table::format::RECORDS_MAX;
 use crate::time::{from_rfc3339, to_rfc3339};
 
 /// Base and two overlays.
 pub const TABLES_MAX: usize = 3;
+/// No file of a store is longer: a table of the most records has 350 GB. With it, and with the most
+/// records of a table, whoever adds up what a manifest says stays far from overflow.
+const FILE_BYTES_MAX: u64 = 1 << 40;
 /// A file's identity: the BLAKE3 of all its bytes.
 pub type FileHash = [u8; 32];
 
@@ -150,7 +154,10 @@ impl TableLine {
                 .and_then(parse_hash)?,
             subjects_bytes: word()?.parse().ok()?,
         };
-        word().is_none().then_some(line)
+        let fits = line.records <= RECORDS_MAX
+            && line.bytes <= FILE_BYTES_MAX
+            && line.subjects_bytes <= FILE_BYTES_MAX;
+        (word().is_none() && fits).then_some(line)
     }
 }
 
@@ -300,6 +307,26 @@ mod tests {
             let changed = text.replacen(from, to, 1);
             assert_ne!(changed, text);
             assert!(Manifest::parse(&changed, "acme/adamant").is_err(), "{from} -> {to}");
+        }
+    }
+
+    /// Sums of what three tables say are taken in many places.
+    #[test]
+    fn numbers_that_no_table_has_are_refused() {
+        let mut manifest = sample();
+        manifest.tables = vec![sample().tables[0].clone(); TABLES_MAX];
+        for table in &mut manifest.tables {
+            table.records = RECORDS_MAX;
+            (table.bytes, table.subjects_bytes) = (FILE_BYTES_MAX, FILE_BYTES_MAX);
+        }
+        let good = Manifest::parse(&manifest.to_text(), "acme/adamant");
+        assert_eq!(good.map(|manifest| manifest.records()), Ok(3 * RECORDS_MAX));
+        for (most, name) in [(RECORDS_MAX, "records"), (FILE_BYTES_MAX, "bytes")] {
+            for more in [most + 1, u64::MAX] {
+                let text = manifest.to_text().replacen(&most.to_string(), &more.to_string(), 1);
+                let refused = Manifest::parse(&text, "acme/adamant");
+                assert_eq!(refused, Err(ManifestError::Line { name: "table" }), "{name} {more}");
+            }
         }
     }
 
