@@ -1,10 +1,10 @@
 //! Reads a whole ledger and checks every byte of it: entries against leaf hashes, each tile against
 //! what lies below it, and the tree against the checkpoint's root.
 
-use std::fs;
-
 use super::LedgerError;
-use super::tiles::{Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, root_of_edge};
+use super::tiles::{
+    Kind, TILE_WIDTH, Tile, Tiles, complete_root, hashes_at, read_file, root_of_edge,
+};
 use super::tree::{EMPTY_ROOT, Hash, leaf_hash};
 use crate::chain::chain;
 
@@ -114,8 +114,8 @@ fn compare(
 fn read(tiles: &Tiles, level: u8, index: u64, width: u64) -> Result<Vec<Hash>, LedgerError> {
     let tile = Tile { kind: Kind::Level(level), index, width };
     let path = tiles.folder().join(tile.path());
-    let bytes = fs::read(&path).or_else(|err| {
-        fs::read(tiles.folder().join(tile.full().path()))
+    let bytes = read_file(&path).or_else(|err| {
+        read_file(&tiles.folder().join(tile.full().path()))
             .map_err(|_| LedgerError::io("read", &path, err))
     })?;
     let (hashes, rest) = bytes.as_chunks::<32>();

@@ -16,8 +16,8 @@
 //! reads compares the root with a checkpoint that was signed.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::LedgerError;
@@ -34,6 +34,8 @@ const CACHED_MAX: usize = 1024;
 
 const HASH_BYTES: usize = size_of::<Hash>();
 const LEN_BYTES: usize = size_of::<u16>();
+/// The longest file of a tree: a bundle of the longest entries, 16 MiB.
+const FILE_BYTES_MAX: u64 = TILE_WIDTH * (LEN_BYTES + ENTRY_BYTES_MAX) as u64;
 
 /// What a tile holds: hashes of a level, or entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,16 +216,24 @@ impl Tiles {
     /// A file, and where it was: a partial one may be gone when the full one is there.
     fn read(&self, tile: Tile) -> Result<(PathBuf, Vec<u8>), LedgerError> {
         let path = self.folder.join(tile.path());
-        match fs::read(&path) {
+        match read_file(&path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound && tile.width < TILE_WIDTH => {
                 let full = self.folder.join(tile.full().path());
-                let bytes = fs::read(&full).map_err(|_| LedgerError::io("read", &path, err))?;
+                let bytes = read_file(&full).map_err(|_| LedgerError::io("read", &path, err))?;
                 Ok((full, bytes))
             }
             Err(err) => Err(LedgerError::io("read", &path, err)),
             Ok(bytes) => Ok((path, bytes)),
         }
     }
+}
+
+/// A file of a tree, and no more of it than one has: whoever fetched a ledger holds what its host
+/// gave, whatever its length. What is cut here is no tile and no bundle.
+pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Hashes for Tiles {
@@ -320,8 +330,25 @@ fn cut(bytes: &[u8]) -> Option<Vec<(usize, usize)>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// A terabyte of nothing: reading all of it would take all memory.
+    #[test]
+    fn a_file_that_is_longer_than_any_is_refused_without_reading_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for kind in [Kind::Entries, Kind::Level(0)] {
+            let path = folder.path().join(Tile { kind, index: 0, width: 3 }.path());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            File::create(path).unwrap().set_len(1 << 40).unwrap();
+        }
+        let mut tiles = Tiles::new(folder.path(), 3);
+        let said = tiles.bundle_of(0).unwrap_err().to_string();
+        assert!(said.contains("not a bundle of entries"), "{said}");
+        let said = tiles.hash(0, 0).unwrap_err().to_string();
+        assert!(said.contains("not a tile of as many hashes"), "{said}");
+    }
 
     #[test]
     fn paths_are_those_of_the_specification() {
