@@ -3,7 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fmt() { cargo fmt --all --check; }
+fmt() {
+    cargo fmt --all --check
+    # Detached from the workspace, and formatted like it.
+    cargo fmt --manifest-path tools/fuzz/Cargo.toml --check
+}
 
 clippy() {
     cargo clippy --workspace --all-targets --locked -- -D warnings
