@@ -4,8 +4,9 @@
 //! There is one mark a signer, so that a stolen key that signed generation 2^63 does not lock out
 //! its successor. The file has a line a mark, `<verifier key> <epoch> <generation> <blake3>`; of
 //! a signer's the highest counts. New ones are appended, since that costs one fsync and is on the
-//! way of every swap; a line that a crash has torn has no line break, and is no line. A file of
-//! many lines is written anew.
+//! way of every swap. A line that a power cut has torn has no line break, or zeros where a part of
+//! it did not reach the medium before what follows: it is no line. A file of many lines is written
+//! anew.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -48,7 +49,8 @@ impl Marks {
         };
         let mut marks = Marks::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        for (at, line) in whole.lines().enumerate() {
+        let lines = whole.lines().enumerate().filter(|(_, line)| !line.contains('\0'));
+        for (at, line) in lines {
             let line = parse_line(line);
             let (key, mark) =
                 line.ok_or_else(|| StoreError::Marks { path: path.clone(), line: at + 1 })?;
@@ -182,6 +184,31 @@ mod tests {
         record(&[&b], mark(2, 1));
         let marks = Marks::load(state.path()).unwrap();
         assert_eq!(marks.highest([&a, &b].into_iter()), Some(mark(2, 1)));
+    }
+
+    /// The parts of an append reach the medium in any order, so its end may be there alone.
+    #[test]
+    fn a_line_that_a_power_cut_has_torn_is_none() {
+        let state = tempfile::tempdir().unwrap();
+        let key = Signer::generate("a").unwrap().verifier_key();
+        let record = |generation| {
+            Marks::record(state.path(), &[(key.clone(), mark(1, generation))]).unwrap();
+        };
+        let path = Marks::path(state.path());
+        record(5);
+        let good = fs::read(&path).unwrap();
+        record(6);
+        let whole = fs::read(&path).unwrap();
+        for end in good.len() + 1..whole.len() {
+            let mut torn = whole.clone();
+            torn[good.len()..end].fill(0);
+            fs::write(&path, &torn).unwrap();
+            let marks = Marks::load(state.path()).unwrap();
+            assert_eq!(marks.highest([&key].into_iter()), Some(mark(1, 5)), "zeros up to {end}");
+        }
+        record(7);
+        let marks = Marks::load(state.path()).unwrap();
+        assert_eq!(marks.highest([&key].into_iter()), Some(mark(1, 7)));
     }
 
     #[test]
