@@ -90,14 +90,14 @@ impl NewFile {
     }
 
     /// As [`NewFile::replace`], for a file that [`name_all`] brought to the medium, and a `target`
-    /// in any folder of the file system. Then it is at `also` as well, unless that name is taken;
-    /// that name is durable no sooner than the file system likes.
+    /// in any folder of the file system. When that is durable it is at `also` as well, unless that
+    /// name is taken: a name that a power cut cannot leave there alone. It is durable itself no
+    /// sooner than the file system likes, or than the next [`name_all`] with a file of that folder.
     pub fn replace_and_link(self, target: &Path, also: &Path) -> Result<(), DurableError> {
         fs::rename(&self.path, target)
             .map_err(|err| DurableError::new("rename to", target, err))?;
-        let linked = fs::hard_link(target, also);
         sync_parent(target)?;
-        match linked {
+        match fs::hard_link(target, also) {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
                 Err(DurableError::new("link to", also, err))
             }
@@ -217,14 +217,16 @@ impl Batch {
 }
 
 /// Gives files of one folder their names, durably, each if no file has it. `also` reaches the
-/// medium at the same time, and keeps its temporary name.
+/// medium at the same time, and keeps its temporary name; so do the names that its folder has.
 pub fn name_all(
     files: Vec<(NewFile, String)>,
     mode: u32,
     also: (&NewFile, u32),
 ) -> Result<Vec<Named>, DurableError> {
     let seals = files.iter().map(|(file, _)| Wait::Seal(file, mode));
-    wait_for_all(&seals.chain([Wait::Seal(also.0, also.1)]).collect::<Vec<_>>())?;
+    let folder = also.0.path.parent().expect("a file is in a folder");
+    let others = [Wait::Seal(also.0, also.1), Wait::Folder(folder)];
+    wait_for_all(&seals.chain(others).collect::<Vec<_>>())?;
     let named = files.iter().map(|(file, name)| file.take(name)).collect::<Result<_, _>>()?;
     match files.first() {
         Some((file, _)) => sync_parent(&file.path).map(|()| named),
