@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
@@ -58,12 +59,12 @@ pub(super) fn enter(config: &Config) -> Result<Sandbox, RulesetError> {
         .handle_access(AccessFs::from_all(WRITTEN_FOR))?
         .create()?
         .add_rules(allow(&around, read))?
-        .add_rules(allow(&[config.store.clone()], read))?
+        .add_rules(allow(from_ref(&config.store), read))?
         // What the kernel tells of this process and of its limits.
         .add_rules(allow(&["/proc".into(), "/sys/fs/cgroup".into()], read))?
         // The descriptor in reserve.
         .add_rules(allow(&["/dev/null".into()], AccessFs::ReadFile.into()))?
-        .add_rules(allow(&[config.state.clone()], write))?
+        .add_rules(allow(from_ref(&config.state), write))?
         .add_rules(allow(&bound, sockets))?
         .restrict_self()?;
     Ok(match status.ruleset {

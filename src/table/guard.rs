@@ -98,8 +98,10 @@ pub fn install() -> io::Result<()> {
 }
 
 extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel hands over one siginfo_t, and for SIGBUS its address is set.
-    let address = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel hands over one siginfo_t, alive until the handler returns.
+    let info = unsafe { &*info };
+    // SAFETY: for SIGBUS the kernel has set the address: it is the field that is read.
+    let address = unsafe { info.si_addr() }.addr();
     let found = GUARDED.iter().find(|place| place.covers(address));
     if !found.is_some_and(|place| place.poison(address)) {
         // Not ours: without a handler the same instruction ends the process now.
