@@ -17,7 +17,7 @@ const MISSING_MAX: u64 = 1024;
 
 /// Reads all entries of `tiles` in order, gives each to `each`, and says what of the files does
 /// not fit. What cannot be read is found, and the reading goes on behind it, up to
-/// [`MISSING_MAX`].
+/// `MISSING_MAX`.
 pub fn check_tree(
     tiles: &Tiles,
     root: &Hash,
