@@ -27,6 +27,7 @@ mod nginx;
 mod note;
 mod operator;
 mod powercut;
+mod proofs;
 mod recording;
 mod restart;
 mod revive;
