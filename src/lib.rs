@@ -34,6 +34,7 @@
     feature = "store",
     doc = "
 | [`durable`] | the only fsync, rename and lock | nothing |
+| [`peer`], [`socket`], [`wiping`] | who is at the other end; a socket with a name; memory that is given back | nothing |
 | [`note`], [`signers`] | signed notes, Ed25519 keys | nothing |
 | [`policy`] | who is trusted for what | `signers` |
 | [`table`] | the file: format, look-up, map, writer, sort, subjects | the above |
@@ -49,7 +50,7 @@
 #![cfg_attr(
     feature = "daemon",
     doc = "
-| [`daemon`] | load, swap, answer, drain | all of it |
+| [`daemon`] | load, swap, answer frames and HTTP, drain | all of it |
 "
 )]
 //!
