@@ -20,6 +20,7 @@ use adamant::claims::Requirement;
 use adamant::client::Client;
 use adamant::issuing::{History, IssuingError, Registrar, Revoked, Wanted};
 use adamant::ledger::{Opening, Origin};
+use adamant::manifest::Manifest;
 use adamant::store::{Home, Published};
 use adamant::table::format::Reason;
 use adamant::token::{Digest, Token, TokenId};
@@ -164,31 +165,33 @@ impl Scribe {
             return refuse_all(jobs, &err);
         }
         drop(registrar);
-        let reach = if is_changed { self.publish() } else { Reach::default() };
+        let published = if is_changed { self.publish() } else { None };
+        let reach = published.as_ref().map_or(Reach::default(), |published| Reach {
+            generation: Some(published.manifest.generation),
+            served: self.daemon.serves(published),
+        });
         for (job, done) in jobs.into_iter().zip(staged) {
             // Who asked may have gone: what was done is done, and stands in the ledger.
             let _ = job.answer.send(done.map(|done| (done, reach)));
         }
-        self.settle_when_due();
+        if let Some(published) = published {
+            self.settle(published.manifest);
+        }
     }
 
-    fn publish(&mut self) -> Reach {
+    fn publish(&self) -> Option<Published> {
         match builder::publish(&self.home, &mut |_| {}) {
-            Ok(published) => {
-                let generation = published.manifest.generation;
-                Reach { generation: Some(generation), served: self.daemon.serves(&published) }
-            }
+            Ok(published) => Some(published),
             Err(err) => {
                 tell!("recorded, and not published: {:#}", anyhow::Error::new(err));
-                Reach::default()
+                None
             }
         }
     }
 
-    /// Moves records down on a thread of its own, so that no request waits for it.
-    fn settle_when_due(&self) {
-        let Ok(Some(current)) = self.home.current() else { return };
-        let manifest = current.judged.manifest;
+    /// Moves records down, and collects, when that is due, on a thread of its own, so that no
+    /// request waits for it.
+    fn settle(&self, manifest: Manifest) {
         adamant::ledger::remove_partials(&self.home.store().ledger(), manifest.ledger.0);
         if self.is_settling.swap(true, Ordering::AcqRel) {
             return;
