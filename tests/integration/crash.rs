@@ -1,16 +1,17 @@
 //! Commands that are killed: at every call that changes a file, and at random under load. What was
 //! acknowledged stays, what is served is whole, and the next command repairs.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use crate::ledger::{audit_is_clean, id_of, issue, on};
 use crate::strace::{
     CHANGING, Words, calls_of, home_before_a_full_tile, injected, left_over, words,
 };
-use crate::support::{Home, alone, run, scaled};
+use crate::support::{Home, alone, clean, ran, run, scaled};
 
 /// The code that a [`Ran`](crate::support::Ran) has which a signal has ended.
 const KILLED: i32 = -1;
@@ -84,47 +85,80 @@ fn publish_and_build_killed_at_every_call_lose_nothing() {
     }
 }
 
-/// 500 kills at random moments of bulk appends.
+/// The turn of eight in which one token is revoked.
+const REVOKES: u64 = 1;
+
+/// What is killed at random, in turn: half of the kills hit bulk appends.
+fn any_command(home: &Home, turn: u64, known: Option<&str>) -> Vec<String> {
+    let bulk = words(home, &["issue", "--kind", "live", "--subject", "x", "--count", "500"]);
+    match (turn % 8, known) {
+        (REVOKES, Some(token)) => words(home, &["revoke", id_of(token), "--reason", "other"]),
+        (3, _) => words(home, &["publish"]),
+        (5, _) => words(home, &["publish", "--renew"]),
+        (7, _) => words(home, &["build"]),
+        _ => bulk,
+    }
+}
+
+/// 500 kills at random moments of bulk appends, revocations, publications and builds.
 #[test]
 fn random_kills_under_load_lose_nothing() {
     let _alone = alone();
     let home = Home::new();
-    let mut acknowledged = Vec::new();
+    let kills = scaled(500, 10_000);
+    let mut acknowledged: Vec<String> = Vec::new();
+    let mut revoked = Vec::new();
+    // Under a busy machine as well, a third of the commands ends before its kill.
+    let began = Instant::now();
+    let mut command = clean(env!("CARGO_BIN_EXE_adamant"));
+    command.args(any_command(&home, 0, None));
+    ran(command, b"").expect_code(0);
+    let within = began.elapsed() * 3 / 2;
     let mut seed = 7_u64;
-    for kill in 0..scaled(500, 10_000) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adamant"));
-        command.args(["issue", "--home", home.text(), "--kind", "live", "--subject", "x"]);
-        command.args(["--count", "500"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
+    for kill in 0..kills {
+        let known = acknowledged.last().map(String::as_str);
+        let mut command = clean(env!("CARGO_BIN_EXE_adamant"));
+        command.args(any_command(&home, kill, known));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The moment of the kill is what is tested, because every one must be survived.
-        thread::sleep(Duration::from_micros((seed >> 33) % 30_000));
+        thread::sleep(within.mul_f64((seed >> 33) as f64 / f64::from(1_u32 << 31)));
         let _ = child.kill();
         let mut said = String::new();
         child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        child.wait().unwrap();
+        let succeeded = child.wait().unwrap().success();
+        if kill % 8 == REVOKES && succeeded {
+            revoked.extend(known.map(|token| id_of(token).to_owned()));
+        }
         let whole = said.rfind('\n').map_or("", |end| &said[..end]);
-        acknowledged.extend(whole.lines().map(str::to_owned));
+        let printed = whole.lines().filter(|line| line.starts_with("acme_"));
+        acknowledged.extend(printed.map(str::to_owned));
         if kill % 250 == 249 {
             issue(&home, &[]);
             audit_is_clean(&home);
         }
     }
     let listed = on(&home, &["list", "--json"]).expect_code(0).stdout;
-    let listed: std::collections::BTreeSet<String> = listed
+    let listed: BTreeMap<String, String> = listed
         .lines()
         .map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            line["id"].as_str().unwrap().to_owned()
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            (text("id"), text("state"))
         })
         .collect();
     for token in &acknowledged {
-        assert!(listed.contains(id_of(token)), "{} was acknowledged and is lost", id_of(token));
+        assert!(listed.contains_key(id_of(token)), "{} was acknowledged, lost", id_of(token));
     }
-    assert!(acknowledged.len() > 10_000, "only {} were acknowledged", acknowledged.len());
+    for id in &revoked {
+        assert_eq!(listed[id], "revoked", "{id}");
+    }
     println!(
-        "500 kills, {} tokens acknowledged, none lost of {}",
+        "{kills} kills; acknowledged: {} tokens, {} revocations; none lost of {}",
         acknowledged.len(),
+        revoked.len(),
         listed.len()
     );
+    assert!(acknowledged.len() > 5_000, "only {} were acknowledged", acknowledged.len());
+    assert!(revoked.len() > 10, "only {} were revoked", revoked.len());
 }
