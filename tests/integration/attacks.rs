@@ -66,6 +66,40 @@ impl Setting {
         fs::write(self.home.policy(), changed).unwrap();
     }
 
+    /// A daemon that starts now, on this host after a crash, serves what was accepted last and
+    /// refuses the rest. (On a copy, so that the one that runs is not in its way.)
+    #[track_caller]
+    fn refused_anew(&self, reason: &str) {
+        let copy = self.home.copy();
+        let server = Server::start(&copy.path());
+        assert_eq!(server.generation(), 2);
+        let refused = server.status()["refused"].as_str().unwrap_or_default().to_owned();
+        assert!(refused.contains(reason), "{refused}");
+        let answer = server.client().verify(self.token.as_bytes(), &Requirement::any()).unwrap();
+        assert_eq!(answer.verdict(), Verdict::Valid);
+    }
+
+    /// Nothing is built upon it, and nothing is written.
+    #[track_caller]
+    fn builder_refuses(&self, reason: &str) {
+        let files = || {
+            let mut files = Vec::new();
+            for folder in ["store", "store/tables", "store/manifests", "state"] {
+                for entry in fs::read_dir(self.home.path().join(folder)).unwrap() {
+                    let path = entry.unwrap().path();
+                    let bytes = path.is_file().then(|| fs::read(&path).unwrap());
+                    files.push((path, bytes));
+                }
+            }
+            files.sort();
+            files
+        };
+        let before = files();
+        let list = fs::read(self.home.list()).unwrap();
+        self.home.build_from(&list, &[]).expect_code(65).expect_error(reason);
+        assert!(before == files(), "the builder has refused, and has written");
+    }
+
     /// The daemon has looked at the store, said `reason`, and answers as before.
     #[track_caller]
     fn serves_on(&self, reason: &str) {
@@ -91,10 +125,19 @@ impl Setting {
         ran.expect_error(reason);
     }
 
+    /// By the daemon that runs, by one that starts, and by `verify-store`.
     #[track_caller]
-    fn refused_everywhere(&self, reason: &str) {
+    fn not_served(&self, reason: &str) {
         self.serves_on(reason);
         self.store_is_refused(reason);
+        self.refused_anew(reason);
+    }
+
+    /// By the builder as well.
+    #[track_caller]
+    fn refused_everywhere(&self, reason: &str) {
+        self.not_served(reason);
+        self.builder_refuses(reason);
     }
 }
 
@@ -189,7 +232,8 @@ fn dates_and_epochs_that_the_policy_does_not_allow_are_refused() {
         manifest.issued -= 8 * 86_400;
         manifest.expires -= 8 * 86_400;
     });
-    setting.refused_everywhere("expired");
+    // Building upon it is what mends it.
+    setting.not_served("expired");
 }
 
 #[test]

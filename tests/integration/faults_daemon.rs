@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use adamant::claims::Requirement;
+use adamant::client::Client;
 use adamant::verdict::Verdict;
 
-use crate::ledger::issue;
-use crate::support::{Home, Server, alone, clean, eventually};
+use crate::ledger::{id_of, issue, on};
+use crate::support::{Home, PATIENCE, Server, alone, clean, eventually};
 
-/// strace(1), attached to a daemon: calls of that name that concern the file fail. Let go of when
+/// strace(1), attached to a daemon: calls of that name that concern the file, or any file, fail. Let go of when
 /// dropped.
 struct Failing {
     strace: Child,
@@ -21,11 +22,18 @@ struct Failing {
 }
 
 impl Failing {
-    fn begin(server: &Server, home: &Home, call: &str, error: &str, file: &Path) -> Failing {
+    fn begin(
+        server: &Server,
+        home: &Home,
+        call: &str,
+        error: &str,
+        file: Option<&Path>,
+    ) -> Failing {
         let trace = home.folder().join("trace");
         fs::write(&trace, "").unwrap();
         let mut command = clean("strace");
-        command.args(["-f", "-o"]).arg(&trace).arg("-P").arg(file);
+        command.args(["-f", "-o"]).arg(&trace);
+        command.args(file.map(|file| ["-P".as_ref(), file.as_os_str()]).into_iter().flatten());
         command.args(["-e", &format!("trace={call}"), "-e"]);
         command.arg(format!("inject={call}:{error}")).args(["-p", &server.pid().to_string()]);
         let mut strace = command.stderr(Stdio::piped()).spawn().expect("strace is installed");
@@ -33,6 +41,11 @@ impl Failing {
         let attached = said.any(|line| line.unwrap().contains("attached"));
         assert!(attached, "strace cannot attach to a process of the same user");
         Failing { strace, trace }
+    }
+
+    /// Ends it where the daemon is dead. strace may wait for the last of its threads for ever.
+    fn abandon(mut self) {
+        self.strace.kill().unwrap();
     }
 
     /// How many calls have failed.
@@ -110,7 +123,7 @@ fn a_daemon_whose_calls_fail_serves_the_last_good_generation_on() {
             _ => file,
         };
         let place = format!("{call} of {}, {error}", file.display());
-        let failing = Failing::begin(&server, &home, call, error, &file);
+        let failing = Failing::begin(&server, &home, call, error, Some(&file));
         home.deliver_to(&host);
         eventually(&place, || server.status()["refused"].is_string());
         // It looks again, and is not taken in by what the first try has left.
@@ -131,6 +144,86 @@ fn a_daemon_whose_calls_fail_serves_the_last_good_generation_on() {
         eventually(&place, || server.status()["refused"].is_null());
         assert!(is_valid(&server), "{place}");
     }
+}
+
+/// The calls by which a generation is read, judged, remembered and served.
+const ACCEPTING: &[&str] = &[
+    "openat",
+    "read",
+    "mmap",
+    "munmap",
+    "fcntl",
+    "flock",
+    "pwrite64",
+    "ftruncate",
+    "fsync",
+    "write",
+    "linkat",
+    "rename",
+    "unlink",
+];
+
+/// `None` where no answer came.
+fn verdict_if_any(server: &Server, token: &str) -> Option<Verdict> {
+    let mut client = Client::with_timeout(server.socket(), PATIENCE).ok()?;
+    let answer = client.verify(token.as_bytes(), &Requirement::any()).ok()?;
+    Some(answer.verdict())
+}
+
+/// Killed at every call while it takes a new generation, between any check and the mark and between
+/// the mark and the swap: what it has answered from is never taken back. The generation before,
+/// placed again, is refused once anybody was answered from the new one, or its mark was stored.
+#[test]
+fn a_daemon_that_is_killed_at_any_step_does_not_go_back() {
+    if !can_attach() {
+        return;
+    }
+    let _alone = alone();
+    let home = Home::new();
+    let (token, _) = issue(&home, &[]);
+    let before = home.copy();
+    on(&home, &["revoke", id_of(&token), "--reason", "compromised"]).expect_code(0);
+    let (mut kills, mut marked) = (0, 0);
+    for call in ACCEPTING {
+        for when in 1.. {
+            let host = before.copy();
+            let server = Server::start(&host.path());
+            let inject = format!("signal=SIGKILL:when={when}");
+            let failing = Failing::begin(&server, &host, call, &inject, None);
+            home.deliver_to(&host);
+            let mut seen = false;
+            eventually("it dies, or serves on", || {
+                seen |= verdict_if_any(&server, &token) == Some(Verdict::Revoked);
+                server.has_ended() || seen
+            });
+            let died = server.has_ended();
+            if !died {
+                break;
+            }
+            failing.abandon();
+            drop(server);
+            kills += 1;
+            let place = format!("killed at {call} number {when}");
+            fs::copy(before.store().join("manifest"), host.store().join("new")).unwrap();
+            fs::rename(host.store().join("new"), host.store().join("manifest")).unwrap();
+            let server = Server::start(&host.path());
+            let now = verdict_if_any(&server, &token);
+            let refused = server.status()["refused"].to_string();
+            if refused.contains("is older than generation") {
+                marked += 1;
+            } else {
+                assert!(!seen, "{place}: {refused}");
+            }
+            let expected = if refused == "null" { Verdict::Valid } else { Verdict::Revoked };
+            assert_eq!(now, Some(expected), "{place}: {refused}");
+            // And the delivery, made again, is taken.
+            home.deliver_to(&host);
+            server.signal("HUP");
+            eventually(&place, || verdict_if_any(&server, &token) == Some(Verdict::Revoked));
+        }
+    }
+    println!("killed at {kills} calls, {marked} times with the mark stored");
+    assert!(kills > 20 && marked > 0 && marked < kills, "{kills} kills, {marked} with the mark");
 }
 
 /// What was accepted must be served though nobody can be told so.

@@ -350,6 +350,12 @@ impl Server {
         assert!(sent.unwrap().success());
     }
 
+    /// Whether it runs no more. Somebody who traces it may not have let go of it yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X']))
+    }
+
     /// Waits for its end and gives its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let mut status = None;
