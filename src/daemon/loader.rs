@@ -413,7 +413,7 @@ impl Loader {
         if judge_again(&self.note, &self.policy, &marks, now_unix_s()).is_err() {
             return Ok(());
         }
-        let found = if before.base().line.hash == after.base().line.hash {
+        let found = if before.shares_base_with(after) {
             // Overlays alone: a revocation must not wait for a share of a busy machine.
             Succession::between(before, after)
         } else {

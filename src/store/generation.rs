@@ -107,6 +107,11 @@ impl Generation {
         &self.layers[0]
     }
 
+    /// Whether both have the same base: the same table, and the same people in it.
+    pub fn shares_base_with(&self, other: &Generation) -> bool {
+        self.base().line == other.base().line
+    }
+
     /// The table of that number.
     pub fn layer(&self, number: u8) -> Option<&Layer> {
         self.layers.get(usize::from(number)).map(Arc::as_ref)
