@@ -229,3 +229,254 @@ pub enum Refusal {
         epoch: u64,
     },
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::ledger::tree::EMPTY_ROOT;
+    use crate::manifest::TableLine;
+    use crate::note::sign;
+    use crate::policy::{Stale, TrustedSigner};
+    use crate::signers::Signer;
+    use crate::token::{Domain, DomainKey};
+
+    /// The hour of every test, Unix seconds.
+    const NOW: i64 = 1_795_582_800;
+    const DAY_S: i64 = 86_400;
+
+    fn signer(name: &str) -> Signer {
+        Signer::generate(name).unwrap()
+    }
+
+    fn trusts(signers: &[&Signer]) -> Policy {
+        let trusted = |signer: &&Signer| TrustedSigner {
+            key: signer.verifier_key(),
+            roles: vec![Role::Build],
+            valid_from: None,
+            valid_until: None,
+        };
+        Policy {
+            origin: "acme/adamant".to_owned(),
+            domain: Domain {
+                key: DomainKey([0xAB; 32]),
+                prefix: "acme".parse().unwrap(),
+                foreign: None,
+            },
+            epoch: 5,
+            generation_floor: 10,
+            stale: Stale::Refuse,
+            lifetime_s_max: 7 * DAY_S,
+            witnesses_min: 0,
+            signers: signers.iter().map(trusted).collect(),
+        }
+    }
+
+    /// One that is good: of epoch 5, generation 20, issued now for a day.
+    fn good() -> Manifest {
+        Manifest {
+            origin: "acme/adamant".to_owned(),
+            epoch: 5,
+            generation: 20,
+            tables: vec![TableLine {
+                hash: [0xAA; 32],
+                bytes: 4096,
+                records: 3,
+                range: (0, 0),
+                subjects_hash: [0xBB; 32],
+                subjects_bytes: 4100,
+            }],
+            issued: NOW,
+            expires: NOW + DAY_S,
+            ledger: (0, EMPTY_ROOT),
+            previous: None,
+            revocations: 0,
+        }
+    }
+
+    fn marked(signer: &Signer, epoch: u64, generation: u64) -> Marks {
+        let state = tempfile::tempdir().unwrap();
+        let mark = Mark { epoch, generation, hash: [7; 32] };
+        Marks::record(state.path(), &[(signer.verifier_key(), mark)]).unwrap()
+    }
+
+    /// What is said of a manifest that differs from the good one by `change`, where no mark is held.
+    fn changed(change: impl FnOnce(&mut Manifest)) -> Result<Judged, Refusal> {
+        let ours = signer("a");
+        let mut manifest = good();
+        change(&mut manifest);
+        let note = sign(&manifest.to_text(), &[&ours]);
+        judge(note.as_bytes(), &trusts(&[&ours]), &Marks::default(), NOW)
+    }
+
+    #[test]
+    fn a_good_manifest_is_accepted_as_it_is() {
+        let (ours, theirs) = (signer("a"), signer("b"));
+        let note = sign(&good().to_text(), &[&ours, &theirs]);
+        let judged = judge(note.as_bytes(), &trusts(&[&ours]), &Marks::default(), NOW).unwrap();
+        let hash = *blake3::hash(note.as_bytes()).as_bytes();
+        assert_eq!(judged.manifest, good());
+        assert_eq!(judged.hash, hash);
+        assert_eq!(judged.signers, [ours.verifier_key()]);
+        assert!(!judged.expired);
+        assert_eq!(judged.mark(), Mark { epoch: 5, generation: 20, hash });
+    }
+
+    #[test]
+    fn a_clock_may_be_five_minutes_off() {
+        let ahead = |by_s| changed(|manifest| manifest.issued = NOW + by_s);
+        assert!(ahead(AHEAD_S_MAX).is_ok());
+        let (issued, ahead_s) = (NOW + AHEAD_S_MAX + 1, AHEAD_S_MAX + 1);
+        assert_eq!(ahead(AHEAD_S_MAX + 1), Err(Refusal::FromTheFuture { issued, ahead_s }));
+    }
+
+    #[test]
+    fn a_life_is_of_one_second_to_the_most_that_the_policy_allows() {
+        let lives = |lifetime_s| changed(|manifest| manifest.expires = NOW + lifetime_s);
+        for lifetime_s in [1, 7 * DAY_S] {
+            assert!(lives(lifetime_s).is_ok(), "{lifetime_s}");
+        }
+        for lifetime_s in [-1, 0, 7 * DAY_S + 1] {
+            let refused = Refusal::Lifetime { lifetime_s, lifetime_s_max: 7 * DAY_S };
+            assert_eq!(lives(lifetime_s), Err(refused));
+        }
+    }
+
+    #[test]
+    fn a_life_ends_with_its_second() {
+        let ended = |at_s| {
+            let judged = changed(|manifest| (manifest.issued, manifest.expires) = (NOW - 9, at_s));
+            judged.unwrap().expired
+        };
+        assert!(!ended(NOW + 1));
+        assert!(ended(NOW));
+        assert!(ended(NOW - 1));
+    }
+
+    #[test]
+    fn the_epoch_is_that_of_the_policy_and_the_floor_is_in() {
+        for found in [4, 6] {
+            let refused = changed(|manifest| manifest.epoch = found);
+            assert_eq!(refused, Err(Refusal::Epoch { found, policy: 5 }));
+        }
+        assert!(changed(|manifest| manifest.generation = 10).is_ok());
+        let refused = changed(|manifest| manifest.generation = 9);
+        assert_eq!(refused, Err(Refusal::Floor { found: 9, floor: 10 }));
+    }
+
+    /// The first generation of an epoch follows the last one before it, and no floor holds it.
+    #[test]
+    fn what_is_built_upon_may_be_of_an_earlier_epoch() {
+        let ours = signer("a");
+        let policy = trusts(&[&ours]);
+        let previous = |epoch, generation, marks: &Marks| {
+            let note = sign(&Manifest { epoch, generation, ..good() }.to_text(), &[&ours]);
+            judge_previous(note.as_bytes(), &policy, marks, NOW)
+        };
+        for epoch in [4, 5] {
+            assert!(previous(epoch, 3, &Marks::default()).is_ok(), "epoch {epoch}");
+        }
+        let refused = previous(6, 30, &Marks::default());
+        assert_eq!(refused, Err(Refusal::Epoch { found: 6, policy: 5 }));
+        let refused = previous(5, 20, &marked(&ours, 5, 21));
+        assert_eq!(refused, Err(Refusal::Rollback { found: 20, mark: 21 }));
+    }
+
+    #[test]
+    fn nothing_is_older_than_the_highest_mark_of_who_is_trusted() {
+        let (ours, other, gone) = (signer("a"), signer("b"), signer("c"));
+        let policy = trusts(&[&ours, &other]);
+        let note = sign(&good().to_text(), &[&ours]);
+        let against =
+            |marks: &Marks| judge(note.as_bytes(), &policy, marks, NOW).map(|judged| judged.hash);
+        // By epoch first, then by generation; the other signer's mark counts as well.
+        for marks in [marked(&ours, 4, 99), marked(&ours, 5, 19), marked(&other, 5, 19)] {
+            assert!(against(&marks).is_ok(), "{marks:?}");
+        }
+        let rollback = |mark| Err(Refusal::Rollback { found: 20, mark });
+        assert_eq!(against(&marked(&ours, 5, 21)), rollback(21));
+        assert_eq!(against(&marked(&other, 5, 21)), rollback(21));
+        assert_eq!(against(&marked(&ours, 6, 1)), rollback(1));
+        // A signer of an earlier epoch that is not trusted any more locks nobody out.
+        assert!(against(&marked(&gone, 4, 99)).is_ok());
+
+        // What was accepted before is not held to the marks, which may be its successor's.
+        let again = judge_again(note.as_bytes(), &policy, &marked(&ours, 5, 21), NOW);
+        assert!(again.is_ok());
+    }
+
+    #[test]
+    fn of_one_number_only_what_was_accepted_is() {
+        let ours = signer("a");
+        let policy = trusts(&[&ours]);
+        let note = sign(&good().to_text(), &[&ours]);
+        let state = tempfile::tempdir().unwrap();
+        let judged = judge(note.as_bytes(), &policy, &Marks::default(), NOW).unwrap();
+        let marks = Marks::record(state.path(), &[(ours.verifier_key(), judged.mark())]).unwrap();
+        assert_eq!(judge(note.as_bytes(), &policy, &marks, NOW), Ok(judged));
+        let refused = judge(note.as_bytes(), &policy, &marked(&ours, 5, 20), NOW);
+        let accepted = "07".repeat(32);
+        assert_eq!(refused, Err(Refusal::Replaced { generation: 20, accepted }));
+    }
+
+    #[test]
+    fn a_signer_leaves_the_policy_with_its_epoch_only() {
+        let (ours, dropped) = (signer("a"), signer("b"));
+        let note = sign(&good().to_text(), &[&ours]);
+        let with_mark_of = |epoch, policy: &Policy| {
+            judge_again(note.as_bytes(), policy, &marked(&dropped, epoch, 1), NOW)
+        };
+        let policy = trusts(&[&ours]);
+        assert!(with_mark_of(4, &policy).is_ok());
+        for epoch in [5, 6] {
+            let name = "b".to_owned();
+            let refused = Err(Refusal::PolicyDropsSigner { name, epoch });
+            assert_eq!(with_mark_of(epoch, &policy), refused);
+        }
+        // Named is enough: it may be named with a time that has passed, and its mark is kept.
+        let mut named = trusts(&[&ours, &dropped]);
+        named.signers[1].valid_until = Some(NOW - 1);
+        assert!(with_mark_of(5, &named).is_ok());
+    }
+
+    /// Each check is met by a manifest that also fails all that come after it, so the first one
+    /// that is broken is the one that is said.
+    #[test]
+    fn the_first_reason_in_the_order_of_worth_is_the_one_that_is_given() {
+        let (ours, stranger) = (signer("a"), signer("c"));
+        let marks = marked(&ours, 5, 99);
+        let worst = Manifest {
+            origin: "other/adamant".to_owned(),
+            epoch: 4,
+            generation: 9,
+            issued: NOW + AHEAD_S_MAX + 1,
+            expires: NOW,
+            ..good()
+        };
+        let of = |manifest: &Manifest, signer: &Signer, policy: &Policy| {
+            let note = sign(&manifest.to_text(), &[signer]);
+            judge(note.as_bytes(), policy, &marks, NOW).unwrap_err()
+        };
+        let policy = trusts(&[&ours]);
+        let refused = of(&worst, &stranger, &trusts(&[]));
+        assert!(matches!(refused, Refusal::PolicyDropsSigner { .. }), "{refused}");
+        let refused = of(&worst, &stranger, &policy);
+        assert!(matches!(refused, Refusal::Note(NoteError::UnknownSigners { .. })), "{refused}");
+        let refused = of(&worst, &ours, &policy);
+        assert!(matches!(refused, Refusal::Manifest(ManifestError::Origin { .. })), "{refused}");
+        let worst = Manifest { origin: "acme/adamant".to_owned(), ..worst };
+        let refused = of(&worst, &ours, &policy);
+        assert!(matches!(refused, Refusal::FromTheFuture { .. }), "{refused}");
+        let worst = Manifest { issued: NOW, ..worst };
+        let refused = of(&worst, &ours, &policy);
+        assert!(matches!(refused, Refusal::Lifetime { .. }), "{refused}");
+        let worst = Manifest { expires: NOW + DAY_S, ..worst };
+        assert_eq!(of(&worst, &ours, &policy), Refusal::Epoch { found: 4, policy: 5 });
+        let worst = Manifest { epoch: 5, ..worst };
+        assert_eq!(of(&worst, &ours, &policy), Refusal::Floor { found: 9, floor: 10 });
+        let worst = Manifest { generation: 98, ..worst };
+        assert_eq!(of(&worst, &ours, &policy), Refusal::Rollback { found: 98, mark: 99 });
+        let last = Manifest { generation: 99, ..worst };
+        assert!(matches!(of(&last, &ours, &policy), Refusal::Replaced { generation: 99, .. }));
+    }
+}
