@@ -271,4 +271,37 @@ mod tests {
         assert_eq!(RevocationsNote::parse(&text, "a/c"), None);
         assert_eq!(RevocationsNote::parse(&(text + "more\n"), "a/b"), None);
     }
+
+    /// Behind a good checksum, so that each rule is met on its own.
+    #[test]
+    fn rows_that_no_writer_writes_are_refused() {
+        let of = |change: fn(&mut Vec<Row>)| {
+            let mut list = Revocations::of((0..3).map(|n| revocation(n, 9)).collect());
+            change(&mut list.rows);
+            Revocations::parse(&list.to_bytes())
+        };
+        assert_eq!(of(|_| ()).unwrap().len(), 3);
+        assert!(of(|rows| rows[1].at.set(0)).is_none(), "no time");
+        for at in 0..3 {
+            let mut list = Revocations::of((0..3).map(|n| revocation(n, 9)).collect());
+            list.rows[1].reserved[at] = 1;
+            assert!(Revocations::parse(&list.to_bytes()).is_none(), "reserved byte {at}");
+        }
+        assert!(of(|rows| rows[1].reason = 0).is_none(), "no reason");
+        assert!(of(|rows| rows[1].reason = 200).is_none(), "an unknown reason");
+        assert!(of(|rows| rows.swap(0, 1)).is_none(), "out of order");
+        assert!(of(|rows| rows[1].digest = rows[0].digest).is_none(), "twice");
+    }
+
+    #[test]
+    fn a_list_gives_back_what_it_holds_each_once_and_the_earlier_time() {
+        let (first, second) = (revocation(1, 5), revocation(2, 7));
+        let list = Revocations::of(vec![second, revocation(1, 6), first]);
+        let mut expected = vec![first, second];
+        expected.sort_by_key(|revocation| revocation.digest);
+        assert_eq!(list.iter().collect::<Vec<_>>(), expected);
+        assert!(!list.is_empty());
+        assert!(Revocations::default().is_empty());
+        assert!(Revocations::of(Vec::new()).is_empty());
+    }
 }

@@ -243,4 +243,97 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
     }
+
+    #[test]
+    fn a_mark_is_raised_by_its_epoch_first() {
+        let state = tempfile::tempdir().unwrap();
+        let key = Signer::generate("a").unwrap().verifier_key();
+        let record = |mark| {
+            Marks::record(state.path(), &[(key.clone(), mark)]).unwrap();
+            Marks::load(state.path()).unwrap().highest([&key].into_iter()).unwrap()
+        };
+        assert_eq!(record(mark(1, 9)), mark(1, 9));
+        assert_eq!(record(mark(2, 1)), mark(2, 1));
+        assert_eq!(record(mark(1, 10)), mark(2, 1));
+        // Of one number the first stays: the second is another manifest.
+        assert_eq!(record(Mark { hash: [8; 32], ..mark(2, 1) }), mark(2, 1));
+    }
+
+    /// What follows the last whole line is cut before the next is appended.
+    #[test]
+    fn a_torn_end_is_cut_before_the_next_mark() {
+        let state = tempfile::tempdir().unwrap();
+        let key = Signer::generate("a").unwrap().verifier_key();
+        let record = |generation| {
+            Marks::record(state.path(), &[(key.clone(), mark(1, generation))]).unwrap();
+        };
+        record(5);
+        let path = Marks::path(state.path());
+        let good = fs::read_to_string(&path).unwrap();
+        fs::write(&path, good.clone() + &good[..good.len() - 1]).unwrap();
+        record(6);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, good.clone() + &good.replacen(" 5 ", " 6 ", 1));
+    }
+
+    /// One fsync a mark, and not a file that grows for ever.
+    #[test]
+    fn marks_are_appended_until_the_file_is_long() {
+        use std::os::unix::fs::MetadataExt as _;
+        let state = tempfile::tempdir().unwrap();
+        let (key, other) = (signer("a"), signer("b"));
+        fn signer(name: &str) -> VerifierKey {
+            Signer::generate(name).unwrap().verifier_key()
+        }
+        let path = Marks::path(state.path());
+        let file = || fs::metadata(&path).map(|facts| (facts.ino(), facts.len())).unwrap();
+        Marks::record(state.path(), &[(other.clone(), mark(1, 1))]).unwrap();
+        let first = file().0;
+        let mut generation = 1;
+        while file().1 <= 16 << 10 {
+            generation += 1;
+            assert!(generation < 1000, "the file does not grow");
+            Marks::record(state.path(), &[(key.clone(), mark(1, generation))]).unwrap();
+            assert_eq!(file().0, first, "appended: generation {generation}");
+        }
+        Marks::record(state.path(), &[(key.clone(), mark(1, generation + 1))]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        let marks = Marks::load(state.path()).unwrap();
+        assert_eq!(marks.highest([&key].into_iter()), Some(mark(1, generation + 1)));
+        assert_eq!(marks.highest([&other].into_iter()), Some(mark(1, 1)));
+        // Nothing is written where nothing is raised.
+        let before = file();
+        Marks::record(state.path(), &[(key, mark(1, generation))]).unwrap();
+        assert_eq!(file(), before);
+    }
+
+    #[test]
+    fn a_line_has_four_words() {
+        let key = Signer::generate("a").unwrap().verifier_key();
+        let hash = "07".repeat(32);
+        let good = format!("{key} 1 5 {hash}");
+        assert_eq!(parse_line(&good), Some((key.clone(), mark(1, 5))));
+        let wrong = [
+            format!("{good} more"),
+            format!("{key} 1 {hash}"),
+            format!("{key} 1 x {hash}"),
+            format!("{key} 1 5 07"),
+            format!("1 5 {hash}"),
+        ];
+        for line in wrong {
+            assert_eq!(parse_line(&line), None, "{line}");
+        }
+    }
+
+    /// No marks are those that were never stored, and not those that cannot be read: a host that
+    /// forgets what it accepted takes any old generation.
+    #[test]
+    fn marks_that_cannot_be_read_are_not_none() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(Marks::load(state.path()).unwrap(), Marks::default());
+        fs::create_dir(Marks::path(state.path())).unwrap();
+        assert!(matches!(Marks::load(state.path()), Err(StoreError::Io { action: "read", .. })));
+        let key = Signer::generate("a").unwrap().verifier_key();
+        assert!(Marks::record(state.path(), &[(key, mark(1, 5))]).is_err());
+    }
 }

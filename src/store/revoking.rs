@@ -162,3 +162,194 @@ impl Home {
         Ok(note.sequence)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::policy::{Stale, TrustedSigner};
+    use crate::signers::Signer;
+    use crate::table::format::Reason;
+    use crate::time::TableTime;
+    use crate::token::{Domain, DomainKey};
+
+    /// A store with nothing but a note of sequence 7 about two tokens, and who is trusted with it.
+    struct Setting {
+        folder: TempDir,
+        signer: Signer,
+        policy: Policy,
+    }
+
+    impl Setting {
+        fn new() -> Setting {
+            let signer = Signer::generate("a").unwrap();
+            let trusted = TrustedSigner {
+                key: signer.verifier_key(),
+                roles: vec![Role::Revoke],
+                valid_from: None,
+                valid_until: None,
+            };
+            let policy = Policy {
+                origin: "acme/adamant".to_owned(),
+                domain: Domain {
+                    key: DomainKey([0xAB; 32]),
+                    prefix: "acme".parse().unwrap(),
+                    foreign: None,
+                },
+                epoch: 1,
+                generation_floor: 0,
+                stale: Stale::Refuse,
+                lifetime_s_max: 86_400,
+                witnesses_min: 0,
+                signers: vec![trusted],
+            };
+            let setting = Setting { folder: tempfile::tempdir().unwrap(), signer, policy };
+            fs::create_dir(setting.store().tables()).unwrap();
+            setting.place(|_| ());
+            setting
+        }
+
+        fn store(&self) -> Store {
+            Store::at(self.folder.path())
+        }
+
+        fn list(&self) -> Revocations {
+            let revocation = |byte| Revocation {
+                digest: [byte; 32],
+                at: TableTime(9),
+                reason: Reason::Compromised,
+            };
+            Revocations::of(vec![revocation(1), revocation(2)])
+        }
+
+        /// Places the list, and a note about it that differs by `change` from a good one.
+        fn place(&self, change: impl FnOnce(&mut RevocationsNote)) {
+            let bytes = self.list().to_bytes();
+            let mut note = RevocationsNote {
+                origin: "acme/adamant".to_owned(),
+                sequence: 7,
+                hash: *blake3::hash(&bytes).as_bytes(),
+                bytes: bytes.len() as u64,
+                records: 2,
+            };
+            change(&mut note);
+            self.place_list(&note.hash, &bytes);
+            let text = note::sign(&note.to_text(), &[&self.signer]);
+            fs::write(self.store().revocations_path(), text).unwrap();
+        }
+
+        fn place_list(&self, hash: &FileHash, bytes: &[u8]) {
+            let path = self.store().tables().join(format!("{}.rev", hex(hash)));
+            // It may be there, and read-only.
+            let _ = fs::remove_file(&path);
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        }
+
+        fn read(&self, marks: &Marks) -> Result<Option<Revoking>, StoreError> {
+            self.store().read_revocations(&self.policy, marks)
+        }
+
+        /// The mark of a note that was accepted before.
+        fn marked(&self, key: &VerifierKey, generation: u64, hash: FileHash) -> Marks {
+            let mark = Mark { epoch: 0, generation, hash };
+            let state = tempfile::tempdir().unwrap();
+            Marks::record(state.path(), &[(key.clone(), mark)]).unwrap()
+        }
+    }
+
+    fn refusal(read: Result<Option<Revoking>, StoreError>) -> Refusal {
+        match read {
+            Err(StoreError::Refused { source, .. }) => source,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn fault(read: Result<Option<Revoking>, StoreError>) -> FileFault {
+        match read {
+            Err(StoreError::File { fault, .. }) => fault,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_note_and_its_list_are_read_with_what_is_to_be_marked() {
+        let setting = Setting::new();
+        let read = setting.read(&Marks::default()).unwrap().unwrap();
+        let bytes = fs::read(setting.store().revocations_path()).unwrap();
+        let hash = *blake3::hash(&bytes).as_bytes();
+        assert_eq!((read.hash, read.note.sequence, read.list.len()), (hash, 7, 2));
+        let mark = Mark { epoch: 0, generation: 7, hash };
+        assert_eq!(read.marks(), [(setting.signer.verifier_key(), mark)]);
+
+        fs::remove_file(setting.store().revocations_path()).unwrap();
+        assert!(setting.read(&Marks::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_note_is_not_older_than_its_mark_and_of_its_number_the_one_that_was_accepted() {
+        let setting = Setting::new();
+        let key = setting.signer.verifier_key();
+        let hash = setting.read(&Marks::default()).unwrap().unwrap().hash;
+        for marks in [
+            setting.marked(&key, 6, [7; 32]),
+            setting.marked(&key, 7, hash),
+            // Of nobody who is trusted now.
+            setting.marked(&Signer::generate("b").unwrap().verifier_key(), 8, [7; 32]),
+        ] {
+            assert!(setting.read(&marks).unwrap().is_some(), "{marks:?}");
+        }
+        let refused = refusal(setting.read(&setting.marked(&key, 8, hash)));
+        assert_eq!(refused, Refusal::Rollback { found: 7, mark: 8 });
+        let refused = refusal(setting.read(&setting.marked(&key, 7, [7; 32])));
+        let accepted = "07".repeat(32);
+        assert_eq!(refused, Refusal::Replaced { generation: 7, accepted });
+    }
+
+    #[test]
+    fn a_note_is_of_this_deployment_and_of_a_signer_of_that_role() {
+        let mut setting = Setting::new();
+        setting.place(|note| note.origin = "other/adamant".to_owned());
+        assert_eq!(refusal(setting.read(&Marks::default())), Refusal::NotRevocations);
+        setting.place(|_| ());
+        setting.policy.signers[0].roles = vec![Role::Build, Role::Ledger];
+        let refused = refusal(setting.read(&Marks::default()));
+        assert!(matches!(refused, Refusal::Note(NoteError::UnknownSigners { .. })), "{refused}");
+    }
+
+    #[test]
+    fn a_list_that_is_not_that_of_the_note_is_refused() {
+        let setting = Setting::new();
+        let read = |change: fn(&mut RevocationsNote)| {
+            setting.place(change);
+            setting.read(&Marks::default())
+        };
+        let actual = setting.list().to_bytes().len() as u64;
+        let longer = |expected| FileFault::Length { expected, actual };
+        assert_eq!(fault(read(|note| note.bytes += 1)), longer(actual + 1));
+        assert_eq!(fault(read(|note| note.bytes = u64::MAX)), longer(u64::MAX));
+        // No more is read than it takes to see that there is more.
+        let shorter = FileFault::Length { expected: actual - 5, actual: actual - 4 };
+        assert_eq!(fault(read(|note| note.bytes -= 5)), shorter);
+        assert_eq!(fault(read(|note| note.hash = [7; 32])), FileFault::Hash);
+        assert_eq!(fault(read(|note| note.records = 1)), FileFault::NotAsInManifest);
+        assert_eq!(fault(read(|note| note.records = 3)), FileFault::NotAsInManifest);
+
+        // With the hash that the note says, and not a list.
+        let none = vec![0; setting.list().to_bytes().len()];
+        let hash = *blake3::hash(&none).as_bytes();
+        setting.place(|note| note.hash = hash);
+        setting.place_list(&hash, &none);
+        assert_eq!(fault(setting.read(&Marks::default())), FileFault::NotAsInManifest);
+    }
+
+    #[test]
+    fn the_longest_list_is_that_of_the_most_records() {
+        assert_eq!(LIST_BYTES_MAX, 400_000_032);
+    }
+}
