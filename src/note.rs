@@ -240,4 +240,45 @@ mod tests {
         let note = Note::parse(sign("one\n\ntwo\n", &[&ours]).as_bytes()).unwrap();
         assert_eq!(note.verify([&ours.verifier_key()]).unwrap().0, "one\n\ntwo\n");
     }
+
+    #[test]
+    fn a_note_has_a_largest_size_and_a_most_of_signatures() {
+        let ours = signer("a.example/x");
+        let key = ours.verifier_key();
+        let of_bytes = |len: usize| {
+            let rest = sign("\n", &[&ours]).len();
+            let note = sign(&format!("{}\n", "x".repeat(len - rest)), &[&ours]);
+            assert_eq!(note.len(), len);
+            Note::parse(note.as_bytes())
+        };
+        assert!(of_bytes(NOTE_BYTES_MAX).unwrap().verify([&key]).is_ok());
+        assert_eq!(of_bytes(NOTE_BYTES_MAX + 1), Err(NoteError::TooLarge));
+
+        let signed_by = |count| Note::parse(sign("text\n", &vec![&ours; count]).as_bytes());
+        assert!(signed_by(SIGNATURES_MAX).unwrap().verify([&key]).is_ok());
+        assert_eq!(signed_by(SIGNATURES_MAX + 1), Err(NoteError::TooLarge));
+    }
+
+    #[test]
+    fn a_line_that_is_no_signature_is_refused() {
+        let parsed = |line: &str| Note::parse(format!("text\n\n{line}\n").as_bytes());
+        // The key id takes four bytes, and one at least is of the signature.
+        assert!(parsed("\u{2014} a AAAAAAA=").is_ok());
+        for line in ["\u{2014} a AAAAAA==", "\u{2014} a AAAA", "\u{2014} a+b AAAAAAA="] {
+            assert_eq!(parsed(line), Err(NoteError::SignatureLine), "{line}");
+        }
+        for line in ["- a AAAAAAA=", "\u{2014} a", "\u{2014} a AAAAAAA", "\u{2014}  AAAAAAA="] {
+            assert_eq!(parsed(line), Err(NoteError::SignatureLine), "{line}");
+        }
+    }
+
+    #[test]
+    fn nobody_signed_what_no_known_signer_did() {
+        let ours = signer("a.example/x");
+        let note = Note::parse(sign("text\n", &[&ours, &ours]).as_bytes()).unwrap();
+        let names = "a.example/x, a.example/x".to_owned();
+        assert_eq!(note.verify([]), Err(NoteError::UnknownSigners { names }));
+        assert_eq!(note.unverified_text(), "text\n");
+        assert_eq!(note.signer_names().collect::<Vec<_>>(), ["a.example/x"; 2]);
+    }
 }

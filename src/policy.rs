@@ -301,6 +301,13 @@ mod tests {
     }
 
     #[test]
+    fn a_role_is_called_as_it_is_written() {
+        for role in [Role::Build, Role::Revoke, Role::Ledger, Role::Witness] {
+            assert_eq!(format!("\"{role}\""), serde_json::to_string(&role).unwrap());
+        }
+    }
+
+    #[test]
     fn wrong_fields_are_named() {
         let text = sample().to_toml();
         let refused = |from: &str, to: &str| {
@@ -316,5 +323,71 @@ mod tests {
         assert!(refused("acme/adamant/build+", "acme/adamant/build-").contains("`signer.key`"));
         assert!(refused("2027-01-15", "2027-13-15").contains("`signer.valid_until`"));
         assert!(refused("\"build\"", "\"builder\"").contains("builder"));
+    }
+
+    #[test]
+    fn what_a_policy_leaves_out_is_as_documented() {
+        let signer = Signer::generate("a").unwrap().verifier_key();
+        let text = format!(
+            "origin = \"acme/adamant\"\nprefix = \"acme\"\ndomain_key = \"{}\"\nepoch = 1\n\
+             [[signer]]\nkey = \"{signer}\"\nroles = [\"build\"]\n",
+            "ab".repeat(32),
+        );
+        let policy = Policy::parse(&text).unwrap();
+        assert_eq!(policy.stale, Stale::Refuse);
+        assert_eq!(policy.lifetime_s_max, 7 * 86_400);
+        assert_eq!((policy.generation_floor, policy.witnesses_min), (0, 0));
+        assert_eq!((policy.signers[0].valid_from, policy.signers[0].valid_until), (None, None));
+        assert_eq!(policy.trusted(Role::Build, i64::MIN).count(), 1);
+        assert!(!policy.to_toml().contains("witnesses_min"));
+
+        let asks = Policy { witnesses_min: 2, ..policy };
+        assert_eq!(Policy::parse(&asks.to_toml()).unwrap(), asks);
+    }
+
+    #[test]
+    fn an_origin_is_one_word_without_a_plus_sign() {
+        for origin in ["", "acme adamant", "acme\tadamant", "acme+adamant"] {
+            let refused =
+                Policy::parse(&Policy { origin: origin.to_owned(), ..sample() }.to_toml());
+            let said = refused.unwrap_err().to_string();
+            assert!(said.starts_with("`origin`"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_policy_has_a_most_of_signers() {
+        let with = |count| {
+            let signers = vec![sample().signers[0].clone(); count];
+            Policy::parse(&Policy { signers, ..sample() }.to_toml())
+        };
+        assert!(with(SIGNERS_MAX).is_ok());
+        assert!(with(0).is_ok());
+        assert!(with(SIGNERS_MAX + 1).unwrap_err().to_string().starts_with("`signer`"));
+    }
+
+    /// A witness has a key of another kind, and each kind is for its own roles.
+    #[test]
+    fn a_key_is_for_the_roles_of_its_kind() {
+        let witness = crate::signers::tests::witness("w");
+        let with = |key: &VerifierKey, roles: &[Role]| {
+            let mut policy = sample();
+            policy.signers[0].key = key.clone();
+            policy.signers[0].roles = roles.to_vec();
+            Policy::parse(&policy.to_toml()).map(|read| assert_eq!(read, policy))
+        };
+        let plain = sample().signers[0].key.clone();
+        assert!(with(&plain, &[Role::Build, Role::Revoke, Role::Ledger]).is_ok());
+        assert!(with(&witness, &[Role::Witness]).is_ok());
+        for role in [Role::Build, Role::Revoke, Role::Ledger] {
+            for refused in [
+                with(&witness, &[role]),
+                with(&witness, &[Role::Witness, role]),
+                with(&plain, &[role, Role::Witness]),
+            ] {
+                let said = refused.unwrap_err().to_string();
+                assert!(said.starts_with("`signer.roles`"), "{said}");
+            }
+        }
     }
 }

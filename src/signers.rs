@@ -236,9 +236,15 @@ pub enum SignerError {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    /// The key of a witness, for tests of those who trust one.
+    pub(crate) fn witness(name: &str) -> VerifierKey {
+        let key = Signer::generate(name).unwrap().key.verifying_key();
+        VerifierKey::new(name, COSIGNATURE, key)
+    }
 
     #[test]
     fn a_private_key_survives_its_file_and_never_prints() {
@@ -250,7 +256,10 @@ mod tests {
         let loaded = Signer::load(&path).unwrap();
         assert_eq!(loaded.verifier_key(), signer.verifier_key());
         let secret = signer.to_file().trim().rsplit('+').next().unwrap().to_owned();
-        assert!(!format!("{loaded:?}").contains(&secret));
+        let said = format!("{loaded:?}");
+        assert!(!said.contains(&secret));
+        assert_eq!(said, format!("private half of {}", signer.verifier_key()));
+        assert_eq!(format!("{:?}", signer.verifier_key()), signer.verifier_key().to_string());
     }
 
     #[test]
@@ -272,6 +281,7 @@ mod tests {
         let key = VerifierKey::new("witness.example/w", COSIGNATURE, key);
         let key: VerifierKey = key.to_string().parse().unwrap();
         assert!(key.is_witness());
+        assert_eq!(key.name(), "witness.example/w");
         let text = b"a/ledger\n3\nroot\n";
         let message = [&b"cosignature/v1\ntime 1795582800\n"[..], text].concat();
         let signature = [&1_795_582_800_u64.to_be_bytes()[..], &signer.sign(&message)].concat();
@@ -292,6 +302,56 @@ mod tests {
         assert!(matches!(wrong.parse::<VerifierKey>(), Err(SignerError::KeyId { .. })));
         for text in ["", "a", "a+b", "a+00000000+", "a b+00000000+AQ==", &key[..key.len() - 4]] {
             assert!(text.parse::<VerifierKey>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_word_without_a_plus_sign() {
+        assert!(Signer::generate("acme/adamant/build").is_ok());
+        for name in ["", "a b", "a\tb", "a+b", "+", " "] {
+            let refused = Signer::generate(name).unwrap_err();
+            assert!(matches!(refused, SignerError::Name { .. }), "{name}: {refused}");
+        }
+    }
+
+    /// A file that is not what it says: another id, the key of a witness, or no private key.
+    #[test]
+    fn a_private_key_that_is_not_what_it_says_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("build.key");
+        let load = |text: &str| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            Signer::load(&path)
+        };
+        let signer = Signer::generate("a").unwrap();
+        let good = signer.to_file();
+        assert!(load(&good).is_ok());
+        let id = hex_id(signer.verifier_key().id());
+        let refused = load(&good.replace(&id, "00000000")).unwrap_err();
+        assert!(matches!(refused, SignerError::KeyId { .. }), "{refused}");
+        let witness = join_key("a", signer.verifier_key().id(), COSIGNATURE, &[7; 32]);
+        for text in [&format!("{PRIVATE_BEGINS}{witness}\n"), "", "a+b\n", &good[1..]] {
+            assert!(matches!(load(text).unwrap_err(), SignerError::NotAKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_algorithm_or_length_is_refused() {
+        let key = Signer::generate("a").unwrap().verifier_key();
+        for algorithm in [ED25519, COSIGNATURE] {
+            let key = VerifierKey::new("a", algorithm, key.key);
+            assert_eq!(key.to_string().parse::<VerifierKey>().unwrap(), key);
+            assert_eq!(key.is_witness(), algorithm == COSIGNATURE);
+        }
+        let public = key.key.as_bytes();
+        for algorithm in [0, 2, 3, 5, 255] {
+            let text = join_key("a", key.id(), algorithm, public);
+            assert!(matches!(text.parse::<VerifierKey>(), Err(SignerError::NotAKey)));
+        }
+        for encoded in [&public[..], &[&[ED25519], &public[..31]].concat(), &[]] {
+            let text = format!("a+{}+{}", hex_id(key.id()), BASE64.encode(encoded));
+            assert!(text.parse::<VerifierKey>().is_err());
         }
     }
 }

@@ -202,4 +202,40 @@ mod tests {
         }
         assert_eq!(Verdict::from_number(11), None);
     }
+
+    #[test]
+    fn an_end_from_outside_only_comes_earlier() {
+        let scheduled = Standing { revoked_at: TableTime(150), ..TRUSTED };
+        let ending = |standing: Standing, at| standing.ending_at(TableTime(at)).revoked_at;
+        assert_eq!(ending(TRUSTED, 170), TableTime(170));
+        assert_eq!(ending(scheduled, 149), TableTime(149));
+        assert_eq!(ending(scheduled, 150), TableTime(150));
+        assert_eq!(ending(scheduled, 151), TableTime(150));
+        assert_eq!(
+            TRUSTED.ending_at(TableTime(170)),
+            Standing { revoked_at: TableTime(170), ..TRUSTED }
+        );
+    }
+
+    /// They are in commands, logs and metrics, where people search for them.
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let names: Vec<String> = Verdict::ALL.iter().map(Verdict::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "unavailable",
+                "malformed",
+                "unknown",
+                "caller_not_allowed",
+                "revoked",
+                "not_yet_valid",
+                "expired",
+                "wrong_kind",
+                "wrong_audience",
+                "insufficient_scope",
+                "valid",
+            ]
+        );
+    }
 }
