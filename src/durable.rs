@@ -480,4 +480,104 @@ mod tests {
         assert!(said.starts_with("cannot create ") && said.contains("missing"), "{said}");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
+
+    #[test]
+    fn folders_are_made_with_those_above_them_and_left_where_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/c");
+        create_folder(&path, 0o750).unwrap();
+        for made in ["a", "a/b", "a/b/c"] {
+            let mode = fs::metadata(folder.path().join(made)).unwrap().mode();
+            assert_eq!(mode & 0o777, 0o750, "{made}");
+        }
+        create_folder(&path, 0o700).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o750);
+        fs::write(folder.path().join("file"), b"").unwrap();
+        let error = create_folder(&folder.path().join("file/below"), 0o750).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_and_waited_for_no_longer_than_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Lock::take(&path).unwrap();
+        let patience = Duration::from_millis(20);
+        let began = Instant::now();
+        let refused = Lock::take_within(&path, patience).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert!(began.elapsed() >= patience);
+        drop(held);
+        let taken = Lock::take_within(&path, Duration::ZERO).unwrap();
+        assert!(Lock::take_within(&path, Duration::ZERO).is_err());
+        drop(taken);
+        assert!(Lock::take(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_appended_follows_the_good_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("name");
+        fs::write(&path, b"good torn").unwrap();
+        let file = || OpenOptions::new().write(true).open(&path).unwrap();
+        let appended = append(file(), &path, false, 5, b"more").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"good more");
+        assert_eq!(appended.new_in(), None);
+        let appended = append(file(), &path, true, 0, b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+        assert_eq!(appended.new_in(), Some(folder.path()));
+    }
+
+    /// Every file under its name, with its mode, in folders that were not there, and the last one
+    /// too; nothing else stays.
+    #[test]
+    fn a_batch_names_all_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut batch = Batch::new(root);
+        for number in 0..20 {
+            let target = root.join(format!("{}/{number}", number % 3));
+            batch.add(target, vec![number; 3], 0o440);
+        }
+        batch.add(root.join("last"), b"last".to_vec(), 0o400);
+        batch.commit_then_last().unwrap();
+        for number in 0..20 {
+            let path = root.join(format!("{}/{number}", number % 3));
+            assert_eq!(fs::read(&path).unwrap(), [number; 3]);
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o440);
+        }
+        assert_eq!(fs::read(root.join("last")).unwrap(), b"last");
+        assert_eq!(fs::metadata(root.join("last")).unwrap().mode() & 0o777, 0o400);
+        assert_eq!(fs::read_dir(root).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn names_are_given_together_and_each_that_is_taken_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::write(root.join("b"), b"old").unwrap();
+        let also = filled(root, b"also").unwrap();
+        let files = ["a", "b"].map(|name| (filled(root, name.as_bytes()).unwrap(), name.into()));
+        let named = name_all(files.into(), 0o440, (&also, 0o444)).unwrap();
+        assert_eq!(named, [Named::New, Named::Taken]);
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"a");
+        assert_eq!(fs::read(root.join("b")).unwrap(), b"old");
+        assert_eq!(fs::metadata(also.path()).unwrap().mode() & 0o777, 0o444);
+
+        let (target, link) = (root.join("current"), root.join("all"));
+        also.replace_and_link(&target, &link).unwrap();
+        assert_eq!(
+            (fs::read(&target).unwrap(), fs::read(&link).unwrap()),
+            (b"also".to_vec(), b"also".to_vec())
+        );
+        let next = filled(root, b"next").unwrap();
+        next.replace_and_link(&target, &link).unwrap();
+        assert_eq!(
+            (fs::read(&target).unwrap(), fs::read(&link).unwrap()),
+            (b"next".to_vec(), b"also".to_vec())
+        );
+        let next = filled(root, b"none").unwrap();
+        let error = next.replace_and_link(&target, &root.join("missing/all")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -132,15 +132,26 @@ fn broken_rules_behind_good_checksums_are_refused() {
     assert!(at(first + 43, 4 | FOREIGN).contains("flags that this build does not know"));
     assert!(at(first + 44, 1).contains("flags that this build does not know"));
     assert!(at(first + 51, 1).contains("grant is not in the table"));
-    assert!(at(cold.start + 11, 9).contains("revocation and reason do not agree"));
+    let disagree = "revocation and reason do not agree";
+    assert!(at(cold.start + 11, 9).contains(disagree));
+    for rank in 0..40 {
+        let reason = cold.start + rank * 12 + 11;
+        // Revoked without a reason, or the other way round.
+        let other = if whole[reason] == 0 { Reason::Other as u8 } else { 0 };
+        assert!(at(reason, other).contains(disagree), "record {rank}");
+    }
     assert!(at(directory.start + 4, 1).contains("line 0 of the directory"));
     assert!(
         at(directory.start + 6, whole[directory.start + 6] ^ 1).contains("line 0 of the directory")
     );
+    assert!(at(directory.start + 64 + 4, 0xFF).contains("line 1 of the directory"));
     assert!(at(directory.end - 1, 1).contains("of the directory"));
     assert!(at(grants.start, 1).contains("grant 0"));
     assert!(at(grants.start + 4, 0xFF).contains("grant"));
     assert!(at(grants.end - 1, b'0').contains("grant"));
+    // One byte of the padding more than the grants have.
+    let longer = at(192 + 2 * 32 + 8, whole[192 + 2 * 32 + 8] + 1);
+    assert!(longer.contains("grants do not end with their section"), "{longer}");
     assert!(at(grants.end, 1).contains("bytes between the sections are not 0"));
     let unused = |t: &mut [u8]| {
         for at in records.clone().step_by(64) {

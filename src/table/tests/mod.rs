@@ -8,11 +8,13 @@ use std::fs::File;
 use tempfile::TempDir;
 use zerocopy::FromZeros;
 
-use super::format::{Cold, REVOKED, Reason, Record};
+use super::format::{Cold, FOREIGN, REVOKED, Reason, Record};
 use super::*;
 use crate::claims::Grant;
 use crate::durable::NewFile;
+use crate::time::TableTime;
 use crate::token::Digest;
+use crate::verdict::Standing;
 
 /// An entry of the default sort: trusted, with the first grant.
 fn record(digest: Digest) -> Record {
@@ -203,4 +205,71 @@ fn subjects_are_found_by_rank() {
     let empty = Subjects::open(empty.subjects.file()).unwrap();
     empty.verify().unwrap();
     assert!(empty.is_empty());
+}
+
+/// The flag, and each time, goes where it belongs.
+#[test]
+fn a_record_says_what_it_knows_of_trust() {
+    let mut record = record([1; 32]);
+    record.not_before.set(2);
+    record.expires.set(3);
+    record.revoked_at.set(4);
+    let standing = Standing {
+        revoked: false,
+        not_before: TableTime(2),
+        expires: TableTime(3),
+        revoked_at: TableTime(4),
+    };
+    assert_eq!(record.standing(), standing);
+    record.flags = FOREIGN;
+    assert_eq!(record.standing(), standing);
+    for flags in [REVOKED, REVOKED | FOREIGN] {
+        record.flags = flags;
+        assert_eq!(record.standing(), Standing { revoked: true, ..standing });
+    }
+}
+
+#[test]
+fn a_cold_row_has_the_index_in_its_seven_bytes() {
+    let mut cold = Cold::new_zeroed();
+    assert_eq!(cold.event(), 0);
+    (cold.ledger_index, cold.reason) = ([1, 2, 3, 4, 5, 6, 7], 0xFF);
+    assert_eq!(cold.event(), 0x07_06_05_04_03_02_01);
+}
+
+/// They are in lists, events and files.
+#[test]
+fn reasons_have_their_names_and_numbers() {
+    let names =
+        ["compromised", "superseded", "unused", "owner-request", "policy", "absent", "other"];
+    for (number, (reason, name)) in (1..).zip(Reason::ALL.into_iter().zip(names)) {
+        assert_eq!((reason as u8, reason.name()), (number, name));
+        assert_eq!(Reason::from_number(number), Some(reason));
+        assert_eq!(Reason::from_name(name), Some(reason));
+    }
+    assert_eq!((Reason::from_number(0), Reason::from_number(8)), (None, None));
+    assert_eq!((Reason::from_name(""), Reason::from_name("Policy")), (None, None));
+}
+
+#[test]
+fn a_name_is_padded_with_zeros_and_nothing_else() {
+    assert_eq!(format::padded("acme"), *b"acme\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(format::unpadded(&format::padded("acme")), Some("acme"));
+    assert_eq!(format::unpadded(b"sixteen letters!"), Some("sixteen letters!"));
+    assert_eq!(format::unpadded(&[0; format::NAME_BYTES]), Some(""));
+    for wrong in [b"acme\0\0\0\0\0\0\0\0\0\0\0x", b"acm\xE9\0\0\0\0\0\0\0\0\0\0\0\0"] {
+        assert_eq!(format::unpadded(wrong), None);
+    }
+}
+
+/// A section of two mebibytes begins at a multiple of them; a smaller one at a cache line.
+#[test]
+fn sections_stand_where_their_size_asks_for() {
+    let huge = format::HUGE_PAGE_BYTES;
+    assert_eq!(huge, 2 << 20);
+    assert_eq!((format::alignment_of(huge - 1), format::alignment_of(huge)), (64, huge));
+    assert_eq!(format::place([1, huge, 5]), Some(([4096, huge, 2 * huge], 2 * huge + 5)));
+    assert_eq!(format::place([u64::MAX, 1]), None);
+    assert_eq!(format::section_sizes(41, 7), [41 * 64, 4 * 64, 7, 41 * 12]);
+    assert_eq!([0, 1, 20, 21].map(format::buckets_for), [1, 1, 1, 2]);
 }
