@@ -214,6 +214,22 @@ fn an_older_generation_is_refused_and_so_is_another_of_the_same_number() {
     refused.expect_code(65).expect_error("generation 3 was accepted as manifest");
 }
 
+/// What is served is a mark as well, for as long as the daemon runs.
+#[test]
+fn a_daemon_whose_marks_were_removed_does_not_go_back() {
+    let setting = Setting::new();
+    let second = fs::read_to_string(setting.manifest_path()).unwrap();
+    setting.home.issue(1);
+    setting.home.build();
+    setting.server.wait_for_generation(3);
+    fs::remove_file(setting.home.path().join("state/marks")).unwrap();
+    setting.place(&second);
+    let reason = "generation 2 is older than generation 3";
+    eventually(reason, || setting.server.log().contains(reason));
+    assert_eq!(setting.server.generation(), 3);
+    assert_eq!(setting.verdict(), Ok(Verdict::Valid));
+}
+
 #[test]
 fn dates_and_epochs_that_the_policy_does_not_allow_are_refused() {
     let setting = Setting::new();
