@@ -83,3 +83,24 @@ impl LineMaker {
 fn empty_line(rank: u32) -> Line {
     Line { rank: rank.into(), count: 0.into(), tags: [0.into(); LINE_TAGS] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_follow_the_digests_and_tags_tell_them_apart() {
+        let place = |begins: &[u8]| {
+            let mut digest = [0; 32];
+            digest[..begins.len()].copy_from_slice(begins);
+            let Place { bucket, tag } = place_of(&digest, 10);
+            (bucket, tag)
+        };
+        assert_eq!(place(&[]), (0, 0));
+        assert_eq!(place(&[0, 1]), (0, 10));
+        assert_eq!(place(&[0x80]), (5, 0));
+        assert_eq!(place(&[0xFF; 8]), (9, 0xFFFF));
+        // The rest of a digest has no part in it.
+        assert_eq!(place(&[0, 0, 0, 0, 0, 0, 0, 0, 0xFF]), (0, 0));
+    }
+}

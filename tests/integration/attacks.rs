@@ -287,6 +287,20 @@ fn an_expired_generation_is_unavailable_or_flagged_as_the_policy_says() {
     assert_eq!(setting.verdict(), Ok(Verdict::Valid));
 }
 
+/// Where the policy refuses what is stale, an old manifest does not push out what is served.
+#[test]
+fn a_manifest_that_comes_expired_is_served_only_where_the_policy_says_so() {
+    let setting = Setting::new();
+    setting.place_signed(|manifest| {
+        manifest.issued = now_unix_s() - 60;
+        manifest.expires = now_unix_s() - 1;
+    });
+    setting.serves_on("expired");
+    setting.edit_policy(|policy| policy.replace("\"refuse\"", "\"serve-flagged\""));
+    setting.server.wait_for_generation(3);
+    assert_eq!(setting.server.status()["state"], "stale");
+}
+
 #[test]
 fn tables_that_are_not_those_of_the_manifest_are_refused() {
     let setting = Setting::new();
@@ -416,6 +430,21 @@ fn a_daemon_with_nothing_to_serve_says_why_or_waits() {
     fs::remove_file(home.path().join("state/marks")).unwrap();
     home.build_from(&list, &["--first"]).expect_code(0);
     eventually("it is served", || server.status()["state"] == "ok");
+}
+
+#[test]
+fn a_daemon_that_may_serve_nothing_of_what_is_there_says_that_it_is_the_input() {
+    let home = Home::new();
+    home.issue(1);
+    home.build();
+    fs::remove_file(home.path().join("state/marks")).unwrap();
+    let path = home.store().join("manifest");
+    let forged = fs::read_to_string(&path).unwrap().replace("generation 2", "generation 3");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, forged).unwrap();
+    let mut server = Server::spawn(&home.path(), &[]);
+    assert_eq!(server.wait(), Some(65));
+    assert!(server.log().contains("does not fit the text"), "{}", server.log());
 }
 
 /// docs/operations.md, "When a signer is stolen": hosts serve on until they have the new policy,
