@@ -292,6 +292,17 @@ mod tests {
         range.map(|i| format!("entry {i}").into_bytes()).collect()
     }
 
+    /// All files of a ledger, sorted.
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        }
+        found.sort();
+        found
+    }
+
     /// Appends of all sorts of sizes; after each, the tree on disk has the root of the checkpoint,
     /// all proofs hold, the files are those that the specification names, and no others.
     #[test]
@@ -320,6 +331,8 @@ mod tests {
             assert!(verify_consistency((last.0, &last.1), (size, &checkpoint.root), &proof));
             last = (size, checkpoint.root);
             remove_partials(&home.ledger(), size);
+            // A partial form has at least one entry.
+            assert!(files(&home.ledger()).iter().all(|path| !path.ends_with("0")));
             for tile in tiles_between(0, size) {
                 assert!(home.ledger().join(tile.path()).is_file(), "{tile:?}");
                 let is_full = tile.width == TILE_WIDTH;
@@ -349,6 +362,8 @@ mod tests {
             let lost: Vec<_> = (0..lost).map(|_| b"never acknowledged".to_vec()).collect();
             home.open().unwrap().append(&lost, Vec::new()).unwrap();
             // As before the new checkpoint took its name, and partial files were removed.
+            let mut kept: Vec<PathBuf> = old.iter().map(|(path, _)| path.clone()).collect();
+            kept.sort();
             for (path, bytes) in old {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let _ = fs::remove_file(&path);
@@ -358,6 +373,7 @@ mod tests {
             let mut writer = home.open().unwrap();
             assert!(writer.recovered.files >= 2, "{:?}", writer.recovered);
             assert_eq!(writer.size(), before);
+            assert_eq!(files(&home.ledger()), kept);
             writer.append(&entries(before..before + 1), Vec::new()).unwrap();
             let (root_now, size) = (writer.checkpoint().root, writer.size());
             drop(writer);
