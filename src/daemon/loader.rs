@@ -391,6 +391,12 @@ impl Loader {
                 let (found, mark) = (is.generation, was.generation);
                 return Err(Refusal::Rollback { found, mark });
             }
+            if (is.epoch, is.generation) == (was.epoch, was.generation)
+                && judged.hash != served.hash
+            {
+                let accepted = hex(&served.hash);
+                return Err(Refusal::Replaced { generation: is.generation, accepted });
+            }
         }
         Ok(judged)
     }

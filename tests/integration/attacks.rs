@@ -227,6 +227,10 @@ fn a_daemon_whose_marks_were_removed_does_not_go_back() {
     let reason = "generation 2 is older than generation 3";
     eventually(reason, || setting.server.log().contains(reason));
     assert_eq!(setting.server.generation(), 3);
+    // Nor aside: another manifest of the number that is served.
+    setting.place_signed(|manifest| manifest.expires -= 1);
+    let reason = "generation 3 was accepted as manifest";
+    eventually(reason, || setting.server.log().contains(reason));
     assert_eq!(setting.verdict(), Ok(Verdict::Valid));
 }
 
