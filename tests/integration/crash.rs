@@ -106,6 +106,7 @@ fn random_kills_under_load_lose_nothing() {
     let _alone = alone();
     let home = Home::new();
     let kills = scaled(500, 10_000);
+    let audited_every = scaled(250, 2_500);
     let mut acknowledged: Vec<String> = Vec::new();
     let mut revoked = Vec::new();
     // Under a busy machine as well, a third of the commands ends before its kill.
@@ -133,7 +134,7 @@ fn random_kills_under_load_lose_nothing() {
         let whole = said.rfind('\n').map_or("", |end| &said[..end]);
         let printed = whole.lines().filter(|line| line.starts_with("acme_"));
         acknowledged.extend(printed.map(str::to_owned));
-        if kill % 250 == 249 {
+        if kill % audited_every == audited_every - 1 {
             issue(&home, &[]);
             audit_is_clean(&home);
         }
