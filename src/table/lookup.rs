@@ -21,7 +21,11 @@ const AHEAD: usize = 16;
 /// [`LINE_TAGS`], as ranks are counted.
 const TAGGED_MAX: u32 = 29;
 
+/// Rank and count, in words of 16 bits.
+const WORDS_BEFORE_TAGS: u32 = 3;
+
 const _: () = assert!(AHEAD.is_power_of_two());
+const _: () = assert!(std::mem::offset_of!(Line, tags) == 2 * WORDS_BEFORE_TAGS as usize);
 const _: () = assert!(TAGGED_MAX as usize == LINE_TAGS && TAGGED_MAX <= u32::BITS);
 
 /// A record and its place in the table.
@@ -106,15 +110,12 @@ impl<'a> Parts<'a> {
             }
             count => u32::from(count),
         };
-        let mut equal = 0_u32;
-        for (at, candidate) in line.tags.iter().enumerate() {
-            equal |= u32::from(candidate.get() == tag) << at;
-        }
-        let in_use = (1_u64 << count.min(u32::BITS)) - 1;
-        let tagged = u32::try_from(u64::from(equal) & in_use).expect("at most 29 bits");
+        let in_use = (1_u64 << count.min(TAGGED_MAX)) - 1;
+        let tagged = equal_tags(line, tag) & u32::try_from(in_use).expect("at most 29 bits");
         Candidates { rank, count, tagged }
     }
 
+    #[inline]
     fn find(&self, digest: &Digest, candidates: Candidates) -> Option<Found<'a>> {
         let Candidates { rank, count, mut tagged } = candidates;
         while tagged != 0 {
@@ -132,6 +133,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The rest of a bucket that outgrew its tags.
+    #[cold]
     fn search(&self, digest: &Digest, rank: u32, count: u32) -> Option<Found<'a>> {
         let first = usize::try_from(rank).ok()?;
         let records = self.records.get(first..)?;
@@ -157,6 +159,39 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// A bit for each tag of a line that is `tag`; bits from [`LINE_TAGS`] on say nothing.
+#[cfg(target_arch = "x86_64")]
+fn equal_tags(line: &Line, tag: u16) -> u32 {
+    // SAFETY: SSE2 belongs to every x86-64.
+    unsafe { equal_tags_sse2(line, tag) }
+}
+
+/// All of a line in four compares.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "sse2")]
+fn equal_tags_sse2(line: &Line, tag: u16) -> u32 {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+    };
+    let parts: [__m128i; 4] = zerocopy::transmute!(*line);
+    let tag = _mm_set1_epi16(tag.cast_signed());
+    let [a, b, c, d] = parts.map(|words| _mm_cmpeq_epi16(words, tag));
+    // A word that is equal is -1, and so is the byte that it is packed to.
+    let low = _mm_movemask_epi8(_mm_packs_epi16(a, b)).cast_unsigned();
+    let high = _mm_movemask_epi8(_mm_packs_epi16(c, d)).cast_unsigned();
+    (low | high << 16) >> WORDS_BEFORE_TAGS
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use equal_tags_portably as equal_tags;
+
+/// The same without vectors.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn equal_tags_portably(line: &Line, tag: u16) -> u32 {
+    let tags = line.tags.iter().enumerate();
+    tags.fold(0, |equal, (at, candidate)| equal | u32::from(candidate.get() == tag) << at)
+}
+
 /// Asks for the cache line of `target`, without waiting for it. `adamant-bench index` shows what
 /// it is worth.
 #[cfg(target_arch = "x86_64")]
@@ -168,3 +203,28 @@ fn fetch<T>(target: &T) {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn fetch<T>(_target: &T) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_find_the_tags_that_are_found_without() {
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        for round in 0..10_000_u32 {
+            let mut word = || {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                // Few values, so that many tags are equal, and both signs of each byte.
+                [0x0000, 0x00FF, 0xFF00, 0xFFFF, 0x7FFF, 0x8000][(random % 6) as usize]
+            };
+            let tags = std::array::from_fn(|_| word().into());
+            let line = Line { rank: (round * 65_537).into(), count: word().into(), tags };
+            for tag in [0, 0x00FF, 0xFF00, 0xFFFF, 0x7FFF, 0x8000, 1] {
+                let used = (1 << LINE_TAGS) - 1;
+                assert_eq!(equal_tags(&line, tag) & used, equal_tags_portably(&line, tag));
+            }
+        }
+    }
+}
