@@ -56,6 +56,8 @@ pub struct Config {
     pub buffer_bytes_max: usize,
     /// How long a frame may stay unfinished, or a reply untaken.
     pub stalled: Duration,
+    /// How long a worker looks for questions before it parks.
+    pub spin: Duration,
     /// How long a connection may ask nothing; `None`: for ever.
     pub idle: Option<Duration>,
     /// Where log lines go.
@@ -137,6 +139,7 @@ struct File {
     connections_uid_max: usize,
     buffers_mib: usize,
     stalled_ms: u64,
+    spin_us: u64,
     idle_s: u64,
     log: Log,
     log_level: String,
@@ -155,6 +158,7 @@ impl File {
         check_range("poll_s", self.poll_s, 1..=3600)?;
         check_range("drain_ms", self.drain_ms, 0..=600_000)?;
         check_range("stalled_ms", self.stalled_ms, 100..=600_000)?;
+        check_range("spin_us", self.spin_us, 0..=1000)?;
         check_range("idle_s", self.idle_s, 0..=604_800)?;
         check_range("workers", self.workers as u64, 0..=1024)?;
         check_range("connections_max", self.connections_max as u64, 1..=1_000_000)?;
@@ -197,6 +201,7 @@ impl File {
             connections_uid_max: self.connections_uid_max,
             buffer_bytes_max: self.buffers_mib * MIB,
             stalled: Duration::from_millis(self.stalled_ms),
+            spin: Duration::from_micros(self.spin_us),
             idle: (self.idle_s > 0).then(|| Duration::from_secs(self.idle_s)),
             log: self.log,
             log_level: tracing::Level::from_str(&self.log_level).map_err(|_| {
@@ -289,6 +294,7 @@ mod tests {
             ("http_loopback = [\"localhost\"]", "invalid socket address"),
             ("http_token_header = \"x api\"", "`http_token_header`"),
             ("stalled_ms = 1", "`stalled_ms`"),
+            ("spin_us = 1001", "`spin_us`: 1001 is not from 0 to 1000"),
             ("connections_max = 0", "`connections_max`"),
             ("buffers_mib = 1", "`buffers_mib`"),
             ("log_level = \"loud\"", "`log_level`"),

@@ -30,6 +30,7 @@ mod probe;
 mod question;
 mod sandbox;
 mod seats;
+mod spin;
 mod serve;
 mod status;
 mod systemd;

@@ -13,12 +13,13 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::answer::Batch;
 use super::connection::{Connection, KEPT_BYTES, Next, SCRATCH_BYTES};
+use super::spin::Spin;
 use super::{Config, SharedLive};
 
 /// Events taken from the kernel at once.
@@ -53,6 +54,7 @@ impl Workers {
             buffer_bytes_max: config.buffer_bytes_max / config.workers,
             stalled: config.stalled,
             idle: config.idle,
+            spin: config.spin,
         };
         let workers = (0..config.workers).map(|number| Handle::start(live, limits, number));
         Ok(Workers { workers: workers.collect::<io::Result<_>>()? })
@@ -102,6 +104,7 @@ impl Handle {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let connections = Arc::new(AtomicUsize::new(0));
         let draining = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake.as_fd(), EventData::new_u64(WAKE), EventFlags::IN)?;
         let worker = Worker {
@@ -113,6 +116,7 @@ impl Handle {
             draining: Arc::clone(&draining),
             is_draining: false,
             limits,
+            spin: Spin::new(limits.spin, cores),
             held_bytes: 0,
             swept_at: Instant::now(),
             connections: Vec::new(),
@@ -153,6 +157,7 @@ struct Limits {
     buffer_bytes_max: usize,
     stalled: Duration,
     idle: Option<Duration>,
+    spin: Duration,
 }
 
 struct Worker {
@@ -165,6 +170,7 @@ struct Worker {
     draining: Arc<AtomicBool>,
     is_draining: bool,
     limits: Limits,
+    spin: Spin,
     /// Bytes in the buffers of all connections.
     held_bytes: usize,
     swept_at: Instant,
@@ -187,14 +193,7 @@ impl Worker {
                 (true, true) => Some(&DRAIN_TICK),
                 (true, false) => None,
             };
-            let waited =
-                epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout);
-            if let Err(err) = waited
-                && err != Errno::INTR
-            {
-                // Our own descriptor: nothing that a peer does can bring this about.
-                panic!("epoll_wait failed: {err}");
-            }
+            self.wait(&mut events, timeout);
             ready.append(&mut self.turns);
             let mut woken = false;
             for event in &events {
@@ -209,6 +208,34 @@ impl Worker {
                 self.take_in();
                 self.sweep();
             }
+        }
+    }
+
+    /// Waits for events; before it sleeps it may look for a while.
+    fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<&Timespec>) {
+        if timeout.is_none() && self.spin.begins() {
+            let began = Instant::now();
+            loop {
+                self.poll(events, Some(&AT_ONCE));
+                if !events.is_empty() || began.elapsed() >= self.spin.limit {
+                    break;
+                }
+                thread::yield_now();
+            }
+            self.spin.ended(!events.is_empty());
+        }
+        if events.is_empty() {
+            self.poll(events, timeout);
+        }
+    }
+
+    fn poll(&self, events: &mut Vec<Event>, timeout: Option<&Timespec>) {
+        let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout);
+        if let Err(err) = waited
+            && err != Errno::INTR
+        {
+            // Our own descriptor: nothing that a peer does can bring this about.
+            panic!("epoll_wait failed: {err}");
         }
     }
 

@@ -1,0 +1,76 @@
+//! Whether a worker looks again for questions before it parks.
+//!
+//! To park and to be woken costs a question some microseconds on the same core and, where an idle
+//! virtual core halts, fifty on another. A worker that was asked a moment ago may be asked again in
+//! less than that. So it looks for as long as `spin_us`, giving way to whoever else would run, and
+//! less and less often while that finds nothing: each look in vain doubles the waits that park at
+//! once.
+
+use std::time::Duration;
+
+/// After so many looks in vain the waits between two of them do not grow any more: one in 1,024.
+const MISSES_MAX: u32 = 10;
+
+/// Decides for one worker.
+#[derive(Debug)]
+pub(super) struct Spin {
+    /// How long a look takes at most; 0: there is none.
+    pub(super) limit: Duration,
+    misses: u32,
+    /// Waits to come that park at once.
+    parks: u32,
+}
+
+impl Spin {
+    /// With one core there is nobody to wait for: who asks cannot run meanwhile.
+    pub(super) fn new(limit: Duration, cores: usize) -> Spin {
+        Spin { limit: if cores > 1 { limit } else { Duration::ZERO }, misses: 0, parks: 0 }
+    }
+
+    /// Whether the wait that begins now begins with a look.
+    pub(super) fn begins(&mut self) -> bool {
+        if self.parks > 0 {
+            self.parks -= 1;
+            return false;
+        }
+        !self.limit.is_zero()
+    }
+
+    /// What a look has come to.
+    pub(super) fn ended(&mut self, found: bool) {
+        self.misses = if found { 0 } else { MISSES_MAX.min(self.misses + 1) };
+        self.parks = (1 << self.misses) - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_micros(20);
+
+    #[test]
+    fn looks_in_vain_become_rare_and_one_that_finds_brings_them_back() {
+        let mut spin = Spin::new(LIMIT, 2);
+        let mut looks = 0;
+        for _ in 0..100_000 {
+            if spin.begins() {
+                looks += 1;
+                spin.ended(false);
+            }
+        }
+        assert!((90..120).contains(&looks), "{looks} looks in 100,000 waits");
+        while !spin.begins() {}
+        spin.ended(true);
+        for _ in 0..1000 {
+            assert!(spin.begins());
+            spin.ended(true);
+        }
+    }
+
+    #[test]
+    fn there_is_no_look_on_one_core_or_when_it_is_switched_off() {
+        assert!(!Spin::new(LIMIT, 1).begins());
+        assert!(!Spin::new(Duration::ZERO, 8).begins());
+    }
+}
