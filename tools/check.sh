@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks, or those that are named: fmt clippy tests benches doc
+# All checks, or those that are named: fmt clippy tests benches doc instructions
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,14 +22,17 @@ tests() { cargo test --workspace --locked; }
 
 benches() { cargo test --workspace --benches --locked; }
 
+# Those of the verdict path's kernels, beside the kept ones (valgrind).
+instructions() { cargo run --release --locked -p adamant-bench -- gate; }
+
 doc() { RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked; }
 
 stages=("$@")
-[ $# -gt 0 ] || stages=(fmt clippy tests benches doc)
+[ $# -gt 0 ] || stages=(fmt clippy tests benches doc instructions)
 for stage in "${stages[@]}"; do
     case $stage in
-        fmt | clippy | tests | benches | doc) ;;
-        *) echo "check.sh: no stage '$stage' (fmt clippy tests benches doc)" >&2; exit 64 ;;
+        fmt | clippy | tests | benches | doc | instructions) ;;
+        *) echo "check.sh: no stage '$stage' (fmt clippy tests benches doc instructions)" >&2; exit 64 ;;
     esac
 done
 for stage in "${stages[@]}"; do

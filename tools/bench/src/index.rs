@@ -87,7 +87,7 @@ fn binary_search_ns(sorted: &[Digest], asked: &[Digest]) -> anyhow::Result<f64> 
     Ok(took.as_secs_f64() * 1e9 / asked.len() as f64)
 }
 
-fn write(folder: &std::path::Path, digests: &[Digest]) -> anyhow::Result<Table> {
+pub(crate) fn write(folder: &std::path::Path, digests: &[Digest]) -> anyhow::Result<Table> {
     let domain = Domain { key: DomainKey([1; 32]), prefix: "bench".parse()?, foreign: None };
     let grant = b"\x04live\x00\x00\x00\x00".to_vec();
     let spec = TableSpec { domain, grants: vec![grant], range: (0, 0) };

@@ -6,6 +6,7 @@
 
 mod clients;
 mod floors;
+mod gate;
 mod http;
 mod index;
 mod life;
@@ -63,6 +64,10 @@ enum Command {
     Stack,
     #[command(hide = true)]
     StackOnce { way: String, lookups: usize, home: PathBuf },
+    /// Instructions of the verdict path's kernels, beside those that are kept (valgrind)
+    Gate,
+    #[command(hide = true)]
+    GateOnce { kernel: usize, times: usize },
     /// All of them
     All,
 }
@@ -107,6 +112,8 @@ fn main() -> anyhow::Result<()> {
         Command::Socket => socket::run(&settings, &mut report)?,
         Command::Stack => stack::run(&settings, &mut report)?,
         Command::StackOnce { way, lookups, home } => stack::once(&way, lookups, &home)?,
+        Command::Gate => gate::run(&mut report)?,
+        Command::GateOnce { kernel, times } => gate::once(kernel, times)?,
         Command::Clients => clients::run(&settings, &mut report)?,
         Command::Http => http::run(&settings, &mut report)?,
         Command::HttpBare { port } => http::serve_bare(port)?,
