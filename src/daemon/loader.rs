@@ -15,14 +15,14 @@
 //! policy as it is now: a signer that was withdrawn takes its generation with it at once.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use signal_hook::consts::SIGIO;
 
 use super::live::{Live, Serving};
+use super::retire::Retiring;
 use super::watch::{Trigger, Watch};
 use super::{Config, SharedLive, log, systemd};
 use crate::chain::chain;
@@ -30,7 +30,7 @@ use crate::manifest::hex;
 use crate::policy::{Policy, Role, Stale};
 use crate::signers::VerifierKey;
 use crate::store::{
-    Generation, Judged, Layer, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
+    Generation, Judged, Marks, Protection, Refusal, Store, StoreError, Succession, judge,
     judge_again, load_policy, now_unix_s,
 };
 use crate::table;
@@ -38,12 +38,6 @@ use crate::token::Domain;
 
 /// How much the comparison of two generations gives way to others, as in nice(2).
 const COMPARE_NICE: i32 = 10;
-
-/// How often it is looked whether a generation has lost its last reader. A tick of a worker is a
-/// millisecond or two.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
-/// How long the next generation waits for that.
-const RETIRES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Loads generations.
 pub struct Loader {
@@ -53,9 +47,7 @@ pub struct Loader {
     live: SharedLive,
     /// The bytes of the manifest that is served, to judge them again.
     note: Vec<u8>,
-    retire: Sender<Arc<Generation>>,
-    /// The base that was served before, while its map may still be there.
-    retired: Weak<Layer>,
+    retiring: Retiring,
     hints: Receiver<()>,
     trigger: Trigger,
 }
@@ -84,8 +76,7 @@ impl Loader {
             policy,
             live,
             note: Vec::new(),
-            retire: retire_thread()?,
-            retired: Weak::new(),
+            retiring: Retiring::start().map_err(LoadError::Thread)?,
             hints,
             trigger,
             config,
@@ -329,7 +320,7 @@ impl Loader {
         let serving = Arc::clone(&self.live.serving());
         let served = serving.generation.as_ref().map_or(&[][..], |served| served.layers());
         if served.first().is_none_or(|base| base.line != judged.manifest.tables[0]) {
-            self.wait_for_retired();
+            self.retiring.wait();
         }
         let generation = self.store.open_to_serve(&judged, self.config.load, served)?;
         if let Protection::Mode { reason } = generation.protection() {
@@ -367,14 +358,6 @@ impl Loader {
         let put = fs::metadata(self.store.manifest_path()).and_then(|facts| facts.modified());
         if let Some(took) = put.ok().and_then(|put| put.elapsed().ok()) {
             self.live.counters.propagated(took);
-        }
-    }
-
-    /// Never more than two bases in memory: the one before the served one goes first.
-    fn wait_for_retired(&self) {
-        let began = Instant::now();
-        while self.retired.strong_count() > 0 && began.elapsed() < RETIRES_WITHIN {
-            thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -462,6 +445,7 @@ impl Loader {
     ) {
         let judged = Some(judged);
         let stale = self.policy.stale;
+        let served = generation.clone();
         let serving = Arc::clone(&self.live.serving());
         let (revoking, sequence) = (serving.revoking.clone(), serving.sequence);
         let old = self.live.swap(Serving {
@@ -473,14 +457,8 @@ impl Loader {
             stale,
             unavailable,
         });
-        if let Some(generation) = &old.generation {
-            // Unmapping gigabytes takes milliseconds, which no worker has.
-            let served = Arc::clone(&self.live.serving());
-            let served = served.generation.as_ref().map(|served| served.base());
-            if served.is_none_or(|served| !Arc::ptr_eq(served, generation.base())) {
-                self.retired = Arc::downgrade(generation.base());
-            }
-            let _ = self.retire.send(Arc::clone(generation));
+        if let Some(old) = &old.generation {
+            self.retiring.retire(old, served.as_ref());
         }
     }
 }
@@ -513,20 +491,6 @@ impl Drop for Keeper {
             let _ = thread.join();
         }
     }
-}
-
-/// Waits for the last reader of each generation that it is sent, and drops it.
-fn retire_thread() -> Result<Sender<Arc<Generation>>, LoadError> {
-    let (send, receive) = mpsc::channel::<Arc<Generation>>();
-    let body = move || {
-        for generation in receive {
-            while Arc::strong_count(&generation) > 1 {
-                thread::sleep(LOOK_AGAIN);
-            }
-        }
-    };
-    thread::Builder::new().name("retire".to_owned()).spawn(body).map_err(LoadError::Thread)?;
-    Ok(send)
 }
 
 /// The tokens that break a law, as far as they were kept.

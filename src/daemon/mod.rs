@@ -28,6 +28,7 @@ mod log;
 mod metrics;
 mod probe;
 mod question;
+mod retire;
 mod sandbox;
 mod seats;
 mod spin;
