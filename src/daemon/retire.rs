@@ -39,8 +39,12 @@ impl Retiring {
         Ok(Retiring { queue, base: Weak::new() })
     }
 
-    /// Takes what was served until `served` took its place.
+    /// Takes what was served until `served` took its place, which may be the same, served on under
+    /// another policy: then there is nothing to let go of.
     pub(super) fn retire(&mut self, old: &Arc<Generation>, served: Option<&Arc<Generation>>) {
+        if served.is_some_and(|served| Arc::ptr_eq(served, old)) {
+            return;
+        }
         if served.is_none_or(|served| !Arc::ptr_eq(served.base(), old.base())) {
             self.base = Arc::downgrade(old.base());
         }

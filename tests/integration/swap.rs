@@ -238,6 +238,28 @@ fn mapped_tables(pid: u32) -> usize {
     maps.lines().filter(|line| line.contains("/store/tables/")).count()
 }
 
+/// What was served on under another policy used to be retired at once, and again when another took
+/// its place: neither it nor anything that came after it was ever unmapped.
+#[test]
+fn a_policy_that_changes_under_a_generation_leaves_none_mapped() {
+    let home = Home::new();
+    home.issue(2);
+    home.build();
+    let server = Server::start(&home.path());
+    let before = server.generation();
+    let policy = std::fs::read_to_string(home.policy()).unwrap();
+    let new = home.folder().join("policy.toml");
+    std::fs::write(&new, policy.replace("\"refuse\"", "\"serve-flagged\"")).unwrap();
+    std::fs::rename(&new, home.policy()).unwrap();
+    eventually("the policy is the new one", || server.status()["stale_policy"] != "refuse");
+    for generation in before + 1..=before + 2 {
+        home.issue(1);
+        home.build();
+        server.wait_for_generation(generation);
+    }
+    eventually("old tables are unmapped", || mapped_tables(server.pid()) == 2);
+}
+
 /// Told in HELLO that there are no foreign tokens, a client must hear of it when some come.
 #[test]
 fn a_client_learns_of_an_import_on_the_same_handle() {
