@@ -226,6 +226,8 @@ impl Loader {
         if !generation.is_contested() {
             return;
         }
+        // The copy is a base as well.
+        self.retiring.wait();
         match generation.to_private() {
             Ok(copy) => {
                 tracing::error!(
