@@ -1,12 +1,13 @@
 //! What is served right now: one pointer, swapped whole.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::Sandbox;
+use super::sync::{self, atomic::AtomicU32};
 use crate::policy::Stale;
 use crate::store::{Generation, Judged, Revoking};
 use crate::time::TableTime;
@@ -110,11 +111,17 @@ impl Live {
 
     /// What is served. Take it once for all that must come from one generation.
     pub fn serving(&self) -> arc_swap::Guard<Arc<Serving>> {
-        self.serving.load()
+        sync::step();
+        let serving = self.serving.load();
+        sync::step();
+        serving
     }
 
     pub(super) fn swap(&self, serving: Serving) -> Arc<Serving> {
-        self.serving.swap(Arc::new(serving))
+        sync::step();
+        let before = self.serving.swap(Arc::new(serving));
+        sync::step();
+        before
     }
 
     /// Now: the latest of the wall clock, the manifest's `issued` and any now before. A clock that

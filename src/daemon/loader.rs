@@ -16,13 +16,13 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
 
 use signal_hook::consts::SIGIO;
 
 use super::live::{Live, Serving};
 use super::retire::Retiring;
+use super::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use super::sync::thread;
 use super::watch::{Trigger, Watch};
 use super::{Config, SharedLive, log, systemd};
 use crate::chain::chain;
@@ -56,11 +56,16 @@ impl Loader {
     /// Reads the policy and loads what may be served: first what was accepted last, then what is
     /// current. With nothing to serve there is still a loader, and [`Loader::check`] says why.
     pub fn start(config: Config) -> Result<Loader, LoadError> {
-        let policy = load_policy(&config.policy)?;
         // A writer to a leased file makes the kernel send it, and unhandled it ends the process.
         // Who handles it as well may pull the trigger; else the poll finds the writer.
         signal_hook::flag::register(SIGIO, Arc::default()).map_err(LoadError::Signal)?;
         table::guard_maps().map_err(LoadError::Signal)?;
+        Loader::begin(config)
+    }
+
+    /// As [`Loader::start`], in a process that handles the signals already.
+    pub(super) fn begin(config: Config) -> Result<Loader, LoadError> {
+        let policy = load_policy(&config.policy)?;
         let (trigger, hints) = Trigger::new();
         let live = Arc::new(Live::new(Serving {
             domain: policy.domain.clone(),
@@ -154,7 +159,7 @@ impl Loader {
         }
     }
 
-    fn reconsider(&mut self) {
+    pub(super) fn reconsider(&mut self) {
         self.drop_poisoned();
         self.yield_to_writer();
         let policy = self.reread_policy();
@@ -471,8 +476,9 @@ fn compare_gently(before: &Generation, after: &Generation) -> Result<Succession,
         let _ = rustix::process::nice(COMPARE_NICE);
         Succession::between(before, after)
     };
-    thread::scope(|scope| {
-        let comparing = thread::Builder::new().name("compare".to_owned());
+    // A thread of the kernel's in every build: it shares nothing that changes.
+    std::thread::scope(|scope| {
+        let comparing = std::thread::Builder::new().name("compare".to_owned());
         let comparing = comparing.spawn_scoped(scope, compare).map_err(LoadError::Thread)?;
         Ok(comparing.join().expect("a panic ends the process"))
     })

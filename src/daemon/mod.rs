@@ -12,8 +12,8 @@
 //! whole generation, and on a connection generations never go back. No lock is on that path. What
 //! is *not* here: anything that writes to the store, and anything that sees the network.
 //!
-//! Read `live.rs` for what is served, `loader.rs` for how it comes to be, `answer.rs` for frames
-//! to verdicts, `worker.rs` for the loop.
+//! Read `live.rs` for what is served, `loader.rs` for how it comes to be, `retire.rs` for how it
+//! ceases to be, `answer.rs` for frames to verdicts, `worker.rs` for the loop.
 
 mod accept;
 mod answer;
@@ -34,7 +34,10 @@ mod seats;
 mod spin;
 mod serve;
 mod status;
+mod sync;
 mod systemd;
+#[cfg(all(test, shuttle))]
+mod tests;
 mod watch;
 mod worker;
 

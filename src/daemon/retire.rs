@@ -4,23 +4,24 @@
 //! that was swapped out until it is the last to do so, and it is that thread which drops it.
 
 use std::io;
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::sync::mpsc::{self, Sender};
+use super::sync::{limit, pause, thread};
 use crate::store::{Generation, Layer};
 
 /// How often it is looked whether a generation has lost its last reader. A tick of a worker is a
 /// millisecond or two.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long the next generation waits for that.
-const RETIRES_WITHIN: Duration = Duration::from_secs(5);
+const RETIRES_WITHIN: Duration = limit(Duration::from_secs(5));
 
 /// What was served and may still be read.
 pub(super) struct Retiring {
     queue: Sender<Arc<Generation>>,
-    /// The base that was served before, while its map may still be there.
+    /// The base that was served before, while its map may still be there. Generations are let go of
+    /// in their order: when it is gone, so are those before it.
     base: Weak<Layer>,
 }
 
@@ -31,7 +32,7 @@ impl Retiring {
         let body = move || {
             for generation in retired {
                 while Arc::strong_count(&generation) > 1 {
-                    thread::sleep(LOOK_AGAIN);
+                    pause(LOOK_AGAIN);
                 }
             }
         };
@@ -55,7 +56,7 @@ impl Retiring {
     pub(super) fn wait(&self) {
         let began = Instant::now();
         while self.base.strong_count() > 0 && began.elapsed() < RETIRES_WITHIN {
-            thread::sleep(LOOK_AGAIN);
+            pause(LOOK_AGAIN);
         }
     }
 }

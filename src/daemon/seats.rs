@@ -2,7 +2,9 @@
 //! accepted, given back when it is dropped.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use super::sync::{Mutex, PoisonError};
 
 /// All seats.
 #[derive(Debug)]
