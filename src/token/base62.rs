@@ -14,6 +14,8 @@ const _: () = assert!(HALF_LIMIT < u64::MAX as u128);
 
 /// Value of a byte that is no digit.
 const NO_DIGIT: u8 = 0xFF;
+/// A bit that it has and no digit's value has.
+const NO_DIGIT_BIT: u8 = 0x80;
 
 const VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
@@ -25,8 +27,10 @@ const VALUES: [u8; 256] = {
     values
 };
 
-pub(super) fn is_digit(byte: u8) -> bool {
-    VALUES[usize::from(byte)] != NO_DIGIT
+/// Whether all bytes are digits. Without a branch a byte: nearly all texts that come are tokens.
+pub(super) fn are_digits(bytes: &[u8]) -> bool {
+    let seen = bytes.iter().fold(0, |seen, &byte| seen | VALUES[usize::from(byte)]);
+    seen & NO_DIGIT_BIT == 0
 }
 
 /// A CRC-32 as six digits, most significant first.

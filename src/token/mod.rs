@@ -128,7 +128,6 @@ pub struct Parts<'a> {
     text: &'a [u8],
     prefix: Prefix,
     kind: Kind,
-    id: TokenId,
 }
 
 impl<'a> Parts<'a> {
@@ -147,15 +146,14 @@ impl<'a> Parts<'a> {
         if body[0] != VERSION {
             return Err(TokenError::Version);
         }
-        if !body.iter().all(|&byte| base62::is_digit(byte)) {
+        if !base62::are_digits(body) {
             return Err(TokenError::Shape);
         }
         let (checked, check) = text.split_at(text.len() - CHECK_CHARS);
         if base62::encode_check(crc32fast::hash(checked)) != check {
             return Err(TokenError::Check);
         }
-        let id = TokenId::from_chars(&body[1..=ID_CHARS]).expect("all are base62 digits");
-        Ok(Parts { text, prefix, kind, id })
+        Ok(Parts { text, prefix, kind })
     }
 
     /// The deployment that the token says it is of.
@@ -170,7 +168,8 @@ impl<'a> Parts<'a> {
 
     /// The public name of the token.
     pub fn id(&self) -> TokenId {
-        self.id
+        let at = self.text.len() - BODY_CHARS + 1;
+        TokenId::from_chars(&self.text[at..at + ID_CHARS]).expect("all are base62 digits")
     }
 }
 
