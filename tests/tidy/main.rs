@@ -144,6 +144,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/table/lookup.rs",
     "src/table/map.rs",
     "src/wiping.rs",
+    "tools/bench/src/peers/lmdb.rs",
     "tools/bench/src/prefetch.rs",
 ];
 

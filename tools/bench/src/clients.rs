@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::Settings;
-use crate::life::Program;
+use crate::programs::Program;
 use crate::report::{Figure, Report};
+use crate::settings::Settings;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
     report.section("One question at a time, with claims, by clients in other languages");
@@ -23,7 +23,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     let issue = ["issue", "--home", home, "--kind", "live"];
     let token = adamant.run(&[&issue[..], &claims].concat())?;
     let _daemon = adamant.serve(Path::new(home), &socket)?;
-    crate::life::connect(&socket)?;
+    crate::programs::connect(&socket)?;
     for (language, program, script) in
         [("Python", "python3", "verify.py"), ("Node", "node", "verify.mjs")]
     {

@@ -19,9 +19,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use crate::Settings;
-use crate::life::Program;
+use crate::programs::Program;
 use crate::report::{Figure, Report};
+use crate::settings::Settings;
 
 const CONNECTIONS: &str = "32";
 const PATIENCE: Duration = Duration::from_secs(20);

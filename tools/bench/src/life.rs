@@ -5,22 +5,23 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use adamant::claims::Requirement;
 use adamant::client::Client;
 use adamant::verdict::Verdict;
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use crate::Settings;
+use crate::programs::{Program, connect};
 use crate::report::{Figure, Report};
+use crate::settings::{Settings, text};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
-    let records = settings.records[0];
+    let records = settings.sizes.life;
     let folder = tempfile::tempdir()?;
     let adamant = Program::find()?;
     let home = folder.path().join("home");
@@ -112,65 +113,6 @@ impl Life {
     }
 }
 
-/// The tool, where cargo puts it beside this one.
-pub(crate) struct Program(PathBuf);
-
-impl Program {
-    pub(crate) fn find() -> anyhow::Result<Program> {
-        let own = std::env::current_exe()?;
-        let folders = own.ancestors().skip(1).take(2);
-        let found = folders.map(|folder| folder.join("adamant")).find(|path| path.is_file());
-        let found =
-            found.context("no `adamant` beside this program: cargo build --release --bins")?;
-        Ok(Program(found))
-    }
-
-    /// Another program of the same build.
-    pub(crate) fn beside(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let path = self.0.with_file_name(name);
-        ensure!(path.is_file(), "no `{name}` beside this program: cargo build --release --bins");
-        Ok(path)
-    }
-
-    fn spawn(&self, arguments: &[&str]) -> anyhow::Result<Child> {
-        let mut command = Command::new(&self.0);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().with_context(|| format!("cannot start {}", self.0.display()))
-    }
-
-    pub(crate) fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new(&self.0).args(arguments).output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{}: {said}", arguments[0]);
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    pub(crate) fn serve(&self, home: &Path, socket: &Path) -> anyhow::Result<Serving> {
-        Ok(Serving(self.spawn(&["serve", "--home", text(home), "--socket", text(socket)])?))
-    }
-}
-
-/// A daemon, ended when dropped.
-pub(crate) struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub(crate) fn connect(socket: &Path) -> anyhow::Result<Client> {
-    let began = Instant::now();
-    loop {
-        match Client::with_timeout(socket, PATIENCE) {
-            Ok(client) => return Ok(client),
-            Err(err) if began.elapsed() > PATIENCE => return Err(err.into()),
-            Err(_) => thread::sleep(Duration::from_millis(5)),
-        }
-    }
-}
-
 fn durable_file_ms(folder: &Path) -> anyhow::Result<f64> {
     let began = Instant::now();
     let mut file = File::create(folder.join("new"))?;
@@ -192,8 +134,4 @@ fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a temporary folder has a plain name")
 }

@@ -4,15 +4,25 @@
 //! floor comes first (one random cache line, one bare ping-pong over a socket), rounds of all
 //! sides alternate, and what is printed is the median of the rounds with their spread.
 
+mod building;
 mod clients;
+mod disk;
 mod floors;
-mod gate;
+mod goals;
+mod homes;
 mod http;
 mod index;
+mod keys;
 mod life;
+mod lines;
 mod machine;
+mod peers;
+mod plot;
 mod prefetch;
+mod programs;
 mod report;
+mod rotate;
+mod settings;
 mod socket;
 mod stack;
 
@@ -21,6 +31,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use report::Report;
+use settings::Settings;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -28,9 +39,12 @@ struct Arguments {
     /// Small sizes and few rounds: shows that it runs, and no more
     #[arg(long, global = true)]
     quick: bool,
-    /// Records of the tables; 1,000,000 and 10,000,000 when nothing is said
+    /// Records of the tables, from small to large; those of the goals when nothing is said
     #[arg(long, global = true)]
     records: Vec<usize>,
+    /// Leave the sizes of 100,000,000 out, also where there is room for them
+    #[arg(long, global = true)]
+    no_large: bool,
     /// Of `life`: tokens that are issued and revoked one by one; 200 when nothing is said
     #[arg(long, global = true)]
     lives: Option<usize>,
@@ -40,6 +54,9 @@ struct Arguments {
     /// Write all figures as JSON
     #[arg(long, global = true)]
     json: Option<PathBuf>,
+    /// Draw the look-ups of `index`
+    #[arg(long, global = true)]
+    svg: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,10 +65,16 @@ struct Arguments {
 enum Command {
     /// What the machine allows: a random line, a ping-pong over a socket
     Floors,
-    /// Look-ups through the library, over the floor and beside a binary search
+    /// Look-ups through the library, over the floor and beside other indexes
     Index,
-    /// Questions to a daemon over its socket
+    #[command(hide = true)]
+    SmallPages,
+    /// Questions to a daemon over its socket, beside Redis, Valkey and memcached
     Socket,
+    /// From a token list to a table, beside sort(1) and LMDB, and to the daemon's first answer
+    Build,
+    /// New bases under load
+    Rotate,
     /// From `adamant issue` to the first valid, from `adamant revoke` to the first revoked
     Life,
     /// What the clients in other languages add to a question
@@ -64,71 +87,56 @@ enum Command {
     Stack,
     #[command(hide = true)]
     StackOnce { way: String, lookups: usize, home: PathBuf },
-    /// Instructions of the verdict path's kernels, beside those that are kept (valgrind)
-    Gate,
-    #[command(hide = true)]
-    GateOnce { kernel: usize, times: usize },
-    /// All of them
+    /// All of them but `stack`, and what has been reached of the goals
     All,
-}
-
-/// What every measurement needs to know.
-struct Settings {
-    records: Vec<usize>,
-    rounds: usize,
-    /// Look-ups of one round.
-    lookups: usize,
-    /// Questions of one round, one at a time.
-    questions: usize,
-    /// Tokens that are issued and revoked one by one.
-    lives: usize,
-    /// Seconds between two of them.
-    pace_s: u64,
-}
-
-impl Settings {
-    fn of(arguments: &Arguments) -> Settings {
-        let records = match (arguments.records.is_empty(), arguments.quick) {
-            (false, _) => arguments.records.clone(),
-            (true, true) => vec![20_000],
-            (true, false) => vec![1_000_000, 10_000_000],
-        };
-        let pace_s = arguments.pace_s;
-        let lives = arguments.lives.unwrap_or(if arguments.quick { 3 } else { 200 });
-        if arguments.quick {
-            return Settings { records, rounds: 3, lookups: 20_000, questions: 300, lives, pace_s };
-        }
-        Settings { records, rounds: 9, lookups: 2_000_000, questions: 20_000, lives, pace_s }
-    }
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let settings = Settings::of(&arguments);
-    let mut report = Report::begin(machine::describe());
-    match arguments.command {
-        Command::Floors => floors::run(&settings, &mut report)?,
-        Command::Index => index::run(&settings, &mut report)?,
-        Command::Socket => socket::run(&settings, &mut report)?,
-        Command::Stack => stack::run(&settings, &mut report)?,
-        Command::StackOnce { way, lookups, home } => stack::once(&way, lookups, &home)?,
-        Command::Gate => gate::run(&mut report)?,
-        Command::GateOnce { kernel, times } => gate::once(kernel, times)?,
-        Command::Clients => clients::run(&settings, &mut report)?,
-        Command::Http => http::run(&settings, &mut report)?,
-        Command::HttpBare { port } => http::serve_bare(port)?,
-        Command::Life => life::run(&settings, &mut report)?,
-        Command::All => {
-            floors::run(&settings, &mut report)?;
-            index::run(&settings, &mut report)?;
-            socket::run(&settings, &mut report)?;
-            life::run(&settings, &mut report)?;
-            http::run(&settings, &mut report)?;
-            clients::run(&settings, &mut report)?;
-        }
+    match &arguments.command {
+        Command::HttpBare { port } => return http::serve_bare(*port),
+        Command::SmallPages => return index::run_in_small_pages(&settings),
+        Command::StackOnce { way, lookups, home } => return stack::once(way, *lookups, home),
+        _ => (),
     }
+    let mut report = Report::begin(machine::describe());
+    measure(&arguments.command, &settings, &mut report)?;
     if let Some(path) = &arguments.json {
         report.write(path)?;
     }
+    if let Some(path) = &arguments.svg {
+        plot::write(&report, path)?;
+    }
     Ok(())
+}
+
+fn measure(command: &Command, settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
+    match command {
+        Command::Floors => floors::run(settings, report),
+        Command::Index => {
+            index::run(settings, report)?;
+            peers::run(settings, report)
+        }
+        Command::Socket => socket::run(settings, report),
+        Command::Build => building::run(settings, report),
+        Command::Rotate => rotate::run(settings, report),
+        Command::Life => life::run(settings, report),
+        Command::Clients => clients::run(settings, report),
+        Command::Http => http::run(settings, report),
+        Command::Stack => stack::run(settings, report),
+        Command::All => {
+            floors::run(settings, report)?;
+            measure(&Command::Index, settings, report)?;
+            socket::run(settings, report)?;
+            building::run(settings, report)?;
+            rotate::run(settings, report)?;
+            life::run(settings, report)?;
+            http::run(settings, report)?;
+            clients::run(settings, report)?;
+            goals::run(settings, report);
+            Ok(())
+        }
+        Command::HttpBare { .. } | Command::SmallPages | Command::StackOnce { .. } => Ok(()),
+    }
 }

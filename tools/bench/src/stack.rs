@@ -18,9 +18,9 @@ use adamant::token::Digest;
 use adamant::verdict::{Verdict, judge};
 use anyhow::{Context, ensure};
 
-use crate::Settings;
-use crate::index::Random;
+use crate::keys::Random;
 use crate::report::{Figure, Report};
+use crate::settings::Settings;
 
 const BATCH: usize = 128;
 const BASE: u64 = 100_000;
@@ -45,7 +45,9 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
                 report.base(way, "instructions", &each);
                 first = Some(each);
             }
-            Some(table) => report.figure(way, "instructions", &each, ("table", table)),
+            Some(table) => {
+                report.figure(way, "instructions", &each, ("table", table));
+            }
         }
     }
     Ok(())

@@ -1,0 +1,175 @@
+//! The plot for the README: nanoseconds a look-up over the size of the table, both logarithmic.
+//! Written by hand, and readable on light and on dark ground.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::report::{Point, Report};
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 420.0;
+/// Of the field inside the axes: left, top, right, bottom.
+const LEFT: f64 = 64.0;
+const TOP: f64 = 40.0;
+const RIGHT: f64 = WIDTH - 180.0;
+const BOTTOM: f64 = HEIGHT - 56.0;
+
+/// Each line by its name, with the class of its colour. Floors are dashed.
+const LINES: [(&str, &str); 5] = [
+    ("binary search", "peer"),
+    ("Adamant, 4 KiB pages", "small"),
+    ("Adamant, 2 MiB pages", "ours"),
+    ("floor, 4 KiB pages", "small floor"),
+    ("floor, 2 MiB pages", "ours floor"),
+];
+
+const STYLE: &str = "\
+text{font:13px system-ui,sans-serif;fill:#333}\
+.axis{stroke:#888;fill:none}.grid{stroke:#ddd;fill:none}\
+.line{fill:none;stroke-width:2}.floor{stroke-dasharray:5 4}\
+.peer{stroke:#b3541e}.small{stroke:#5b7fb5}.ours{stroke:#1a7f4b}\
+@media(prefers-color-scheme:dark){text{fill:#ccc}.axis{stroke:#888}.grid{stroke:#444}\
+.peer{stroke:#f0955a}.small{stroke:#8fb4ec}.ours{stroke:#4fc98a}}";
+
+pub(crate) fn write(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let svg = draw(report.points(), report.machine()["processor"].as_str().unwrap_or("unknown"))?;
+    fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// From a value to a place, logarithmically.
+struct Scale {
+    from: f64,
+    to: f64,
+    begin: f64,
+    end: f64,
+}
+
+impl Scale {
+    /// Whole powers of ten around all values.
+    fn around(values: impl Iterator<Item = f64> + Clone, begin: f64, end: f64) -> Scale {
+        let from = values.clone().fold(f64::INFINITY, f64::min).log10().floor();
+        let to = values.fold(0.0, f64::max).log10().ceil();
+        Scale { from, to: to.max(from + 1.0), begin, end }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let part = (value.log10() - self.from) / (self.to - self.from);
+        self.begin + part * (self.end - self.begin)
+    }
+
+    fn powers(&self) -> impl Iterator<Item = f64> {
+        let (from, to) = (self.from, self.to);
+        (0..).map(move |step| from + f64::from(step)).take_while(move |it| *it <= to).map(power)
+    }
+}
+
+fn power(of: f64) -> f64 {
+    10_f64.powf(of)
+}
+
+fn draw(points: &[Point], processor: &str) -> anyhow::Result<String> {
+    if points.is_empty() {
+        bail!("no look-ups were measured: --svg goes with `index` or `all`");
+    }
+    let x = Scale::around(points.iter().map(|point| point.records as f64), LEFT, RIGHT);
+    let y = Scale::around(points.iter().map(|point| point.ns), BOTTOM, TOP);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         role=\"img\"><title>Nanoseconds a look-up over the size of the table</title>\n\
+         <style>{STYLE}</style>\n"
+    );
+    draw_axes(&mut out, &x, &y, processor)?;
+    let mut lowest = f64::NEG_INFINITY;
+    let mut lines: Vec<(f64, &str, &str, Vec<&Point>)> = Vec::new();
+    for (name, class) in LINES {
+        let mut of_line: Vec<&Point> = points.iter().filter(|point| point.line == name).collect();
+        of_line.sort_by_key(|point| point.records);
+        if let Some(last) = of_line.last() {
+            lines.push((y.place(last.ns), name, class, of_line));
+        }
+    }
+    lines.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (end, name, class, of_line) in lines {
+        let places = of_line.iter().map(|point| (x.place(point.records as f64), y.place(point.ns)));
+        let places: Vec<String> = places.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        writeln!(out, "<polyline class=\"line {class}\" points=\"{}\"/>", places.join(" "))?;
+        // Names stand beside the ends of the lines, one under the other.
+        lowest = end.max(lowest + 16.0);
+        let last = of_line.last().context("a line has points")?;
+        let at = x.place(last.records as f64) + 8.0;
+        writeln!(
+            out,
+            "<text x=\"{at:.1}\" y=\"{:.1}\">{name}: {:.0}</text>",
+            lowest + 4.0,
+            last.ns
+        )?;
+    }
+    out.push_str("</svg>\n");
+    Ok(out)
+}
+
+fn draw_axes(out: &mut String, x: &Scale, y: &Scale, processor: &str) -> anyhow::Result<()> {
+    for value in x.powers() {
+        let at = x.place(value);
+        writeln!(out, "<path class=\"grid\" d=\"M{at:.1} {TOP}V{BOTTOM}\"/>")?;
+        let below = BOTTOM + 18.0;
+        let text = short(value);
+        writeln!(out, "<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>")?;
+    }
+    for value in y.powers() {
+        let at = y.place(value);
+        writeln!(out, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/>")?;
+        let (beside, at) = (LEFT - 8.0, at + 4.0);
+        let text = short(value);
+        writeln!(out, "<text x=\"{beside}\" y=\"{at:.1}\" text-anchor=\"end\">{text}</text>")?;
+    }
+    writeln!(out, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/>")?;
+    let middle = f64::midpoint(LEFT, RIGHT);
+    let below = HEIGHT - 16.0;
+    writeln!(
+        out,
+        "<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">tokens in the table</text>"
+    )?;
+    let processor = processor.replace('&', "&amp;").replace('<', "&lt;");
+    writeln!(out, "<text x=\"8\" y=\"20\">ns a hit, batches of 128, one core, {processor}</text>")?;
+    Ok(())
+}
+
+/// 1,000,000 as 1 M.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 1e6 => format!("{:.0} M", value / 1e6),
+        value if value >= 1e3 => format!("{:.0} k", value / 1e3),
+        value => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_point_is_inside_the_field_and_every_line_is_named() -> anyhow::Result<()> {
+        let point = |line, records, ns| Point { line, records, ns };
+        let points = [
+            point("binary search", 1_000_000, 258.0),
+            point("binary search", 100_000_000, 1980.0),
+            point("Adamant, 2 MiB pages", 1_000_000, 11.0),
+            point("Adamant, 2 MiB pages", 100_000_000, 28.0),
+        ];
+        let svg = draw(&points, "A & B")?;
+        assert!(svg.contains("binary search: 1980") && svg.contains("Adamant, 2 MiB pages: 28"));
+        assert!(svg.contains("A &amp; B") && svg.contains("prefers-color-scheme:dark"));
+        let lines = svg.lines().filter_map(|line| line.split("points=\"").nth(1));
+        for place in lines.flat_map(|line| line.split('"').next().unwrap_or_default().split(' ')) {
+            let (x, y) = place.split_once(',').context("a place")?;
+            let (x, y): (f64, f64) = (x.parse()?, y.parse()?);
+            assert!((LEFT..=RIGHT).contains(&x) && (TOP..=BOTTOM).contains(&y), "{place}");
+        }
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        Ok(())
+    }
+}
