@@ -62,12 +62,17 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     let prepared = Prepared::make(folder.path(), &keys, plan.bases)?;
     let daemon = prepared.serve(folder.path())?;
     let pool = Pool::Derived(keys);
-    let steady = load(&daemon, &pool, || {
-        thread::sleep(plan.every * u32::try_from(plan.bases)?);
+    // Before and after, so that a machine that becomes busier is in both.
+    let half = plan.every * u32::try_from(plan.bases)? / 2;
+    let rest = || -> anyhow::Result<()> {
+        thread::sleep(half);
         Ok(())
-    })?;
+    };
+    let mut steady = load(&daemon, &pool, rest)?;
     let rotated = load(&daemon, &pool, || prepared.rotate(&daemon, plan.every))?;
-    let failed = steady.failed + rotated.failed;
+    let after = load(&daemon, &pool, rest)?;
+    steady.times.add(&after.times)?;
+    let failed = steady.failed + rotated.failed + after.failed;
     for percent in [50.0, 99.0, 99.9] {
         let of = |outcome: &Outcome| Figure::once(percentile_us(&outcome.times, percent));
         let (steady, rotated) = (of(&steady), of(&rotated));
