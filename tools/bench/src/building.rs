@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use adamant::claims::Requirement;
+use adamant::token::Digest;
 use adamant::verdict::Verdict;
 use anyhow::{Context, ensure};
 
@@ -28,6 +29,10 @@ const LINE_BYTES: u64 = 160;
 const MADE_BYTES: u64 = 110;
 const RUN_BYTES: u64 = 130;
 const PEER_BYTES: u64 = 200;
+/// Memory in which all of a list is sorted.
+const IN_MEMORY: &str = "8G";
+/// Rounds of what takes many seconds.
+const ROUNDS_MAX: usize = 7;
 const MIB: f64 = (1 << 20) as f64;
 /// How often memory is looked at, which does not remember its own peak.
 const LOOK: Duration = Duration::from_millis(5);
@@ -88,44 +93,97 @@ fn in_memory(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow:
     let records = settings.sizes.build;
     report.section(&format!("Building from a list of {records} tokens, in memory"));
     let disk = records as u64 * (LINE_BYTES + 2 * MADE_BYTES + 2 * PEER_BYTES);
-    if let Some(lack) = settings.sizes.lacks(records as u64 * (RUN_BYTES + PEER_BYTES), disk) {
-        report.note(&format!("not measured: {lack}"));
+    if let Some(why) = settings.leaves_out(records, records as u64 * (RUN_BYTES + PEER_BYTES), disk)
+    {
+        report.note(&format!("not measured: {why}"));
         return Ok(());
     }
     let keys = Keys::new(9, records);
-    let list = folder.join("list.ndjson");
-    List::of_keys(&keys, 0, true).write(&list)?;
-    let hex = folder.join("hex");
-    write_hex(&keys, &hex)?;
-    let sorted = keys.sorted();
-    let rate = |seconds: f64| records as f64 / seconds / 1e6;
-    let (mut ours, mut sort, mut lmdb) = (Vec::new(), Vec::new(), Vec::new());
-    let mut last = None;
-    for _ in 0..settings.rounds.min(7) {
-        // A list that is sorted in memory needs some five times the records' own size.
-        let build = Build::run(folder, &list, "8G")?;
-        ours.push(rate(build.seconds));
-        last = Some(build);
-        sort.push(rate(sort_s(&hex)?));
-        let began = Instant::now();
-        drop(Lmdb::new(folder, &sorted)?);
-        lmdb.push(rate(began.elapsed().as_secs_f64()));
-        fs::remove_dir_all(folder.join("lmdb"))?;
+    let inputs = Inputs::write(folder, keys)?;
+    let mut rounds = Rounds::default();
+    for _ in 0..settings.rounds.min(ROUNDS_MAX) {
+        rounds.add(&inputs, disk_bytes(settings))?;
     }
-    let last = last.context("at least one round")?;
-    let [ours, sort, lmdb] = [ours, sort, lmdb].map(Figure::of);
-    report.base("sort(1), 2 threads, the digests in hex", "M/s", &sort);
-    report.base("LMDB, the digests appended in order", "M/s", &lmdb);
-    let over = report.figure("adamant build --from", "M/s", &ours, ("sort(1)", &sort));
-    report.fact(Fact::BuildOverSort, over);
-    report.fact(Fact::BuildOverLmdb, ours.median() / lmdb.median());
-    report.fact(Fact::BuildRate, ours.median());
-    say_memory(report, &last);
-    fs::remove_file(&list)?;
-    fs::remove_file(&hex)?;
-    say_bytes(report, &last.home, records)?;
-    first_answer(settings, report, &last.home, &keys)?;
-    Ok(fs::remove_dir_all(&last.home)?)
+    inputs.remove()?;
+    let home = rounds.say(report)?;
+    say_bytes(report, &home, records)?;
+    first_answer(settings, report, &home, &keys)?;
+    Ok(fs::remove_dir_all(&home)?)
+}
+
+/// The same digests, as each side takes them.
+struct Inputs {
+    folder: PathBuf,
+    list: PathBuf,
+    hex: PathBuf,
+    sorted: Vec<Digest>,
+}
+
+impl Inputs {
+    fn write(folder: &Path, keys: Keys) -> anyhow::Result<Inputs> {
+        let (list, hex) = (folder.join("list.ndjson"), folder.join("hex"));
+        List::of_keys(&keys, 0, true).write(&list)?;
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&hex)?);
+        for digest in keys.all() {
+            writeln!(out, "{}", blake3::Hash::from_bytes(digest))?;
+        }
+        out.flush()?;
+        Ok(Inputs { folder: folder.to_owned(), list, hex, sorted: keys.sorted() })
+    }
+
+    fn remove(self) -> anyhow::Result<()> {
+        fs::remove_file(self.list)?;
+        Ok(fs::remove_file(self.hex)?)
+    }
+}
+
+/// Millions of tokens a second of each side, by rounds.
+#[derive(Default)]
+struct Rounds {
+    disk: Vec<f64>,
+    ours: Vec<f64>,
+    sort: Vec<f64>,
+    lmdb: Vec<f64>,
+    last: Option<Build>,
+}
+
+impl Rounds {
+    fn add(&mut self, inputs: &Inputs, disk_bytes: usize) -> anyhow::Result<()> {
+        let records = inputs.sorted.len() as f64;
+        let rate = |seconds: f64| records / seconds / 1e6;
+        let build = Build::run(&inputs.folder, &inputs.list, IN_MEMORY)?;
+        self.ours.push(rate(build.seconds));
+        let disk = Rates::measure(&inputs.folder, disk_bytes)?;
+        self.disk.push(rate(made_bytes(&build.home)? as f64 / disk.write));
+        self.last = Some(build);
+        self.sort.push(rate(sort_s(&inputs.hex)?));
+        let began = Instant::now();
+        drop(Lmdb::new(&inputs.folder, &inputs.sorted)?);
+        self.lmdb.push(rate(began.elapsed().as_secs_f64()));
+        Ok(fs::remove_dir_all(inputs.folder.join("lmdb"))?)
+    }
+
+    /// Prints all, and gives the home that was built last.
+    fn say(self, report: &mut Report) -> anyhow::Result<PathBuf> {
+        let [disk, ours, sort, lmdb] = [self.disk, self.ours, self.sort, self.lmdb].map(Figure::of);
+        report.base("floor: as many bytes written and synced", "M/s", &disk);
+        report.base("sort(1), 2 threads, the digests in hex", "M/s", &sort);
+        report.base("LMDB, the digests appended in order", "M/s", &lmdb);
+        report.figure("adamant build --from", "M/s", &ours, ("floor", &disk));
+        let over_sort = report.figure("    the same", "M/s", &ours, ("sort(1)", &sort));
+        let over_lmdb = report.figure("    the same", "M/s", &ours, ("LMDB", &lmdb));
+        report.fact(Fact::BuildRate, ours.median());
+        report.fact(Fact::BuildOverSort, over_sort);
+        report.fact(Fact::BuildOverLmdb, over_lmdb);
+        let last = self.last.context("at least one round")?;
+        say_memory(report, &last);
+        Ok(last.home)
+    }
+}
+
+/// Bytes that are written to learn what the disk does.
+fn disk_bytes(settings: &Settings) -> usize {
+    if settings.is_quick { 16 << 20 } else { 1 << 30 }
 }
 
 fn say_memory(report: &mut Report, build: &Build) {
@@ -133,15 +191,6 @@ fn say_memory(report: &mut Report, build: &Build) {
     let mapped = Figure::once(build.mapped_bytes as f64 / MIB);
     report.base("    private memory, at most", "MiB", &private);
     report.base("    the same with files that are mapped", "MiB", &mapped);
-}
-
-/// One digest a line, in hex.
-fn write_hex(keys: &Keys, path: &Path) -> anyhow::Result<()> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    for digest in keys.all() {
-        writeln!(out, "{}", blake3::Hash::from_bytes(digest))?;
-    }
-    Ok(out.flush()?)
 }
 
 fn sort_s(hex: &Path) -> anyhow::Result<f64> {
@@ -182,7 +231,7 @@ fn first_answer(
     keys: &Keys,
 ) -> anyhow::Result<()> {
     let (mut starts, mut private) = (Vec::new(), Vec::new());
-    for _ in 0..settings.rounds.min(7) {
+    for _ in 0..settings.rounds.min(ROUNDS_MAX) {
         let began = Instant::now();
         let mut daemon = Daemon::start(home, "")?;
         let mut client = connect(&daemon.socket())?;
@@ -202,46 +251,38 @@ fn first_answer(
 /// A list that does not fit the memory it is given: sorted runs are written and merged.
 fn with_files(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow::Result<()> {
     let records = settings.sizes.build_large;
-    let memory = if settings.is_quick { "2M" } else { "2G" };
+    let (memory, memory_bytes) = if settings.is_quick { ("2M", 2 << 20) } else { ("2G", 2 << 30) };
     report.section(&format!("Building from a list of {records} tokens, --memory {memory}"));
-    if let Some(why) = settings.leaves_out(records) {
-        report.note(&format!("not measured: {why}"));
-        return Ok(());
-    }
     let disk = records as u64 * (LINE_BYTES + RUN_BYTES + MADE_BYTES);
-    if let Some(lack) = settings.sizes.lacks(4 << 30, disk) {
-        report.note(&format!("not measured: {lack}"));
+    if let Some(why) = settings.leaves_out(records, 2 * memory_bytes, disk) {
+        report.note(&format!("not measured: {why}"));
         return Ok(());
     }
     let keys = Keys::new(9, records);
     let list = folder.join("list.ndjson");
-    let list_bytes = List::of_keys(&keys, 0, true).write(&list)? as f64;
-    let rates = Rates::measure(folder, if settings.is_quick { 16 << 20 } else { 2 << 30 })?;
+    let list_bytes = List::of_keys(&keys, 0, true).write(&list)?;
+    let before = Rates::measure(folder, disk_bytes(settings))?;
     let build = Build::run(folder, &list, memory)?;
-    let again = Rates::measure(folder, if settings.is_quick { 16 << 20 } else { 2 << 30 })?;
-    report.base(
-        "disk, written and synced",
-        "MB/s",
-        &Figure::of(vec![rates.write / 1e6, again.write / 1e6]),
-    );
-    report.base("disk, read", "MB/s", &Figure::of(vec![rates.read / 1e6, again.read / 1e6]));
-    let made_bytes = made_bytes(&build.home)? as f64;
-    // Pass one reads the list and writes runs, as large as the tables; pass two reads the runs and
-    // writes the tables.
-    let rates = Rates {
-        write: f64::midpoint(rates.write, again.write),
-        read: f64::midpoint(rates.read, again.read),
-    };
-    let allowed_s = (list_bytes + made_bytes) / rates.read + 2.0 * made_bytes / rates.write;
+    let after = Rates::measure(folder, disk_bytes(settings))?;
+    let both = |rate: fn(&Rates) -> f64| vec![rate(&before) / 1e6, rate(&after) / 1e6];
+    report.base("disk, written and synced", "MB/s", &Figure::of(both(|rates| rates.write)));
+    report.base("disk, read", "MB/s", &Figure::of(both(|rates| rates.read)));
     let rate = |seconds: f64| Figure::once(records as f64 / seconds / 1e6);
-    let (allowed, ours) = (rate(allowed_s), rate(build.seconds));
+    let allowed = rate(two_passes_s(before.mean(after), list_bytes, made_bytes(&build.home)?));
     report.base("what the disk allows in two passes", "M/s", &allowed);
+    let ours = rate(build.seconds);
     let part = report.figure("adamant build --from", "M/s", &ours, ("the disk", &allowed));
     report.fact(Fact::BuildOverDisk, part);
     say_memory(report, &build);
-    let limit = if settings.is_quick { 2 << 20 } else { 2_u64 << 30 };
-    report.fact(Fact::BuildMemoryOverLimit, build.private_bytes as f64 / limit as f64);
+    let part = build.private_bytes as f64 / memory_bytes as f64;
+    report.fact(Fact::BuildMemoryOverLimit, part);
     Ok(())
+}
+
+/// Pass one reads the list and writes runs, as large as the tables. Pass two reads the runs and
+/// writes the tables.
+fn two_passes_s(disk: Rates, list_bytes: u64, made_bytes: u64) -> f64 {
+    (list_bytes + made_bytes) as f64 / disk.read + (2 * made_bytes) as f64 / disk.write
 }
 
 /// All files of tables.

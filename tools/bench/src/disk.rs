@@ -38,4 +38,11 @@ impl Rates {
         std::fs::remove_file(&path)?;
         Ok(Rates { write: bytes / written_s, read: bytes / read_s })
     }
+    /// Between two measurements.
+    pub(crate) fn mean(self, other: Rates) -> Rates {
+        Rates {
+            write: f64::midpoint(self.write, other.write),
+            read: f64::midpoint(self.read, other.read),
+        }
+    }
 }

@@ -24,8 +24,8 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     report.section("Floors");
     machine::pin(0)?;
     for &records in &settings.sizes.index {
-        if let Some(lack) = settings.sizes.lacks(region_bytes(records), 0) {
-            report.note(&format!("{records} lines: not measured, {lack}"));
+        if let Some(why) = settings.leaves_out(records, region_bytes(records), 0) {
+            report.note(&format!("{records} lines: not measured, {why}"));
             continue;
         }
         let region = Region::new(records)?;

@@ -39,8 +39,8 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
         report.section(&format!(
             "Look-ups, {records} records, batches of {BATCH}, one core, verdict evaluated"
         ));
-        match settings.sizes.lacks(memory_bytes(records), table_bytes(records)) {
-            Some(lack) => report.note(&format!("not measured: {lack}")),
+        match settings.leaves_out(records, memory_bytes(records), table_bytes(records)) {
+            Some(why) => report.note(&format!("not measured: {why}")),
             None => over_floor.push((records, measure(settings, report, records)?)),
         }
     }

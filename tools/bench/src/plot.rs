@@ -102,7 +102,7 @@ fn draw(points: &[Point], processor: &str) -> anyhow::Result<String> {
         let at = x.place(last.records as f64) + 8.0;
         writeln!(
             out,
-            "<text x=\"{at:.1}\" y=\"{:.1}\">{name}: {:.0}</text>",
+            "<text x=\"{at:.1}\" y=\"{:.1}\">{name}: {:.0} ns</text>",
             lowest + 4.0,
             last.ns
         )?;
@@ -161,7 +161,9 @@ mod tests {
             point("Adamant, 2 MiB pages", 100_000_000, 28.0),
         ];
         let svg = draw(&points, "A & B")?;
-        assert!(svg.contains("binary search: 1980") && svg.contains("Adamant, 2 MiB pages: 28"));
+        assert!(
+            svg.contains("binary search: 1980 ns") && svg.contains("Adamant, 2 MiB pages: 28 ns")
+        );
         assert!(svg.contains("A &amp; B") && svg.contains("prefers-color-scheme:dark"));
         let lines = svg.lines().filter_map(|line| line.split("points=\"").nth(1));
         for place in lines.flat_map(|line| line.split('"').next().unwrap_or_default().split(' ')) {

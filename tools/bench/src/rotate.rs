@@ -53,26 +53,15 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     ));
     let needed = records as u64 * MADE_BYTES;
     let disk = needed * (plan.bases as u64 + 2);
-    if let Some(lack) = settings.sizes.lacks(4 * needed, disk) {
-        report.note(&format!("not measured: {lack}"));
+    if let Some(why) = settings.leaves_out(records, 4 * needed, disk) {
+        report.note(&format!("not measured: {why}"));
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
     let keys = Keys::new(13, records);
     let prepared = Prepared::make(folder.path(), &keys, plan.bases)?;
     let daemon = prepared.serve(folder.path())?;
-    let pool = Pool::Derived(keys);
-    // Before and after, so that a machine that becomes busier is in both.
-    let half = plan.every * u32::try_from(plan.bases)? / 2;
-    let rest = || -> anyhow::Result<()> {
-        thread::sleep(half);
-        Ok(())
-    };
-    let mut steady = load(&daemon, &pool, rest)?;
-    let rotated = load(&daemon, &pool, || prepared.rotate(&daemon, plan.every))?;
-    let after = load(&daemon, &pool, rest)?;
-    steady.times.add(&after.times)?;
-    let failed = steady.failed + rotated.failed + after.failed;
+    let (steady, rotated) = measure(&plan, &prepared, &daemon, &Pool::Derived(keys))?;
     for percent in [50.0, 99.0, 99.9] {
         let of = |outcome: &Outcome| Figure::once(percentile_us(&outcome.times, percent));
         let (steady, rotated) = (of(&steady), of(&rotated));
@@ -83,9 +72,31 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
             report.fact(Fact::RotateOverSteady, times);
         }
     }
-    report.base("requests that failed", "", &Figure::once(failed as f64));
-    report.fact(Fact::RotateFailed, failed as f64);
+    let failed = (steady.failed + rotated.failed) as f64;
+    report.base("requests that failed", "", &Figure::once(failed));
+    report.fact(Fact::RotateFailed, failed);
     Ok(())
+}
+
+/// The steady state, before and after, so that a machine that becomes busier is in both; and what
+/// lies between.
+fn measure(
+    plan: &Plan,
+    prepared: &Prepared,
+    daemon: &Daemon,
+    pool: &Pool,
+) -> anyhow::Result<(Outcome, Outcome)> {
+    let half = plan.every * u32::try_from(plan.bases)? / 2;
+    let rest = || -> anyhow::Result<()> {
+        thread::sleep(half);
+        Ok(())
+    };
+    let mut steady = load(daemon, pool, rest)?;
+    let rotated = load(daemon, pool, || prepared.rotate(daemon, plan.every))?;
+    let after = load(daemon, pool, rest)?;
+    steady.times.add(&after.times)?;
+    steady.failed += after.failed;
+    Ok((steady, rotated))
 }
 
 /// A home whose manifests were taken away one by one, oldest first.

@@ -55,14 +55,11 @@ pub(crate) struct Sizes {
 
 impl Settings {
     pub(crate) fn of(arguments: &Arguments) -> Settings {
-        let mut sizes = match (&arguments.records[..], arguments.quick) {
+        let sizes = match (&arguments.records[..], arguments.quick) {
             ([], false) => Sizes::of_goals(),
             ([], true) => Sizes::of(&[20_000, 40_000]),
             (asked, _) => Sizes { is_asked: true, ..Sizes::of(asked) },
         };
-        if arguments.no_large {
-            sizes.index.retain(|&records| records < LARGE);
-        }
         let quick = Settings {
             sizes,
             is_quick: true,
@@ -88,9 +85,17 @@ impl Settings {
         }
     }
 
-    /// Why that size is not measured, if nobody wants it.
-    pub(crate) fn leaves_out(&self, records: usize) -> Option<&'static str> {
-        (self.no_large && records >= LARGE).then_some("--no-large was given")
+    /// Why that size is not measured: nobody wants it, or the machine has less than it needs.
+    pub(crate) fn leaves_out(
+        &self,
+        records: usize,
+        memory_bytes: u64,
+        disk_bytes: u64,
+    ) -> Option<String> {
+        if self.no_large && records >= LARGE {
+            return Some("--no-large was given".to_owned());
+        }
+        self.sizes.lacks(memory_bytes, disk_bytes)
     }
 }
 
@@ -128,8 +133,8 @@ impl Sizes {
         }
     }
 
-    /// Why something is not measured that needs so much, if the machine has less.
-    pub(crate) fn lacks(&self, memory_bytes: u64, disk_bytes: u64) -> Option<String> {
+    /// What the machine has less of than is needed. Nothing, if the sizes were asked for.
+    fn lacks(&self, memory_bytes: u64, disk_bytes: u64) -> Option<String> {
         let memory = machine::memory_free_bytes();
         let disk = machine::disk_free_bytes(&std::env::temp_dir());
         let gib = |bytes: u64| bytes.div_ceil(GIB);

@@ -54,8 +54,8 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
         "Index peers, {records} keys of 32 bytes, values of 16, batches of {BATCH}, one core"
     ));
     let needed = records as u64 * PEER_BYTES * PEERS + region_bytes(records) + table_bytes(records);
-    if let Some(lack) = settings.sizes.lacks(needed, needed) {
-        report.note(&format!("not measured: {lack}"));
+    if let Some(why) = settings.leaves_out(records, needed, needed) {
+        report.note(&format!("not measured: {why}"));
         return Ok(());
     }
     machine::pin(0)?;

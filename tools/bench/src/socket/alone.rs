@@ -13,7 +13,8 @@ use super::{PLACEMENTS, SERVER_CORE};
 const ONE: Shape = Shape { requests: 1, keys: 1 };
 
 /// What a client does while it waits, on which core. A client that spins on the server's own core
-/// would only keep it from answering.
+/// would only keep it from answering. The servers wait as they were started: ours as
+/// [`frames::ONE_WORKER`](super::frames::ONE_WORKER) says.
 const WAYS: [(&str, usize, Waiting); 3] = [
     (PLACEMENTS[0].0, PLACEMENTS[0].1, Waiting::Sleeping),
     (PLACEMENTS[1].0, PLACEMENTS[1].1, Waiting::Sleeping),

@@ -20,7 +20,7 @@ use crate::programs::Daemon;
 const REPLY_BYTES: usize = PREFIX_BYTES + 4 + 4 + 4 * 8 + 8 + 8;
 
 /// One thread that answers, as peers have it.
-const ONE_WORKER: &str = "workers = 1\n";
+pub(crate) const ONE_WORKER: &str = "workers = 1\n";
 
 /// A daemon on that home, pinned as the caller is.
 pub(crate) fn start(

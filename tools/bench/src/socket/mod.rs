@@ -173,8 +173,8 @@ fn start_large(
     report: &mut Report,
 ) -> anyhow::Result<Option<Server>> {
     let records = settings.sizes.socket_large;
-    if let Some(lack) = settings.sizes.lacks(records as u64 * 160, records as u64 * 250) {
-        report.note(&format!("{records} keys: not measured, {lack}"));
+    if let Some(why) = settings.leaves_out(records, records as u64 * 160, records as u64 * 250) {
+        report.note(&format!("{records} keys: not measured, {why}"));
         return Ok(None);
     }
     let keys = Keys::new(5, records);
