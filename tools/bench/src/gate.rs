@@ -9,14 +9,16 @@ use std::hint::black_box;
 use std::process::Command;
 
 use adamant::claims::Requirement;
+use adamant::durable::NewFile;
 use adamant::table::Table;
 use adamant::time::TableTime;
-use adamant::token::Digest;
+use adamant::token::{Digest, Domain, DomainKey, Token};
 use adamant::verdict::{Standing, Verdict, judge};
 use adamant::wire::{Request, cut_frame, push_verify};
 use anyhow::{Context, bail, ensure};
 
-use crate::index::{Random, write};
+use crate::index::write;
+use crate::keys::Random;
 use crate::report::{Figure, Report};
 
 /// Kept beside the source, as a floor for each kernel: what it took when it was last changed.
@@ -34,11 +36,12 @@ const FRAME_DIGESTS: usize = 1024;
 type Kernel = fn(usize) -> anyhow::Result<usize>;
 
 /// Each kernel, and what it is counted by.
-const KERNELS: [(&str, Kernel); 4] = [
+const KERNELS: [(&str, Kernel); 5] = [
     ("get_many, a digest", get_many),
     ("frame of one digest", |times| decode(times, 1)),
     ("frame of 1,024 digests", |times| decode(times / 100, FRAME_DIGESTS)),
     ("verdict", verdicts),
+    ("a token checked and hashed", tokens),
 ];
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
@@ -78,7 +81,8 @@ fn counted(kernel: usize, times: usize) -> anyhow::Result<(f64, usize)> {
     ensure!(output.status.success(), "{said}");
     let collected = said.lines().find_map(|line| line.split("Collected : ").nth(1));
     let collected = collected.context("callgrind counted nothing")?.trim().parse()?;
-    let done = String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().parse()?;
+    let done =
+        String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().parse()?;
     Ok((collected, done))
 }
 
@@ -95,7 +99,9 @@ fn get_many(times: usize) -> anyhow::Result<usize> {
     let mut random = Random::new(5);
     let mut present: Vec<Digest> = (0..RECORDS).map(|_| random.digest()).collect();
     present.sort_unstable();
-    let table: Table = write(folder.path(), &present)?;
+    let new = NewFile::create(folder.path())?;
+    write(&new, folder.path(), &present)?;
+    let table = Table::open(new.file())?;
     let digest = |number: usize| match number % 2 {
         0 => present[random.below(RECORDS)],
         _ => random.digest(),
@@ -116,6 +122,17 @@ fn decode(times: usize, digests: usize) -> anyhow::Result<usize> {
         let cut = cut_frame(black_box(&frame)).ok().flatten().context("a whole frame")?;
         let Ok(Request::Verify(verify)) = Request::decode(cut.0) else { bail!("no VERIFY") };
         ensure!(verify.digests.len() == digests, "another number of digests");
+    }
+    Ok(times)
+}
+
+fn tokens(times: usize) -> anyhow::Result<usize> {
+    let domain = Domain { key: DomainKey([1; 32]), prefix: "bench".parse()?, foreign: None };
+    let token = Token::mint(domain.prefix, "live".parse()?).context("no randomness")?;
+    let expected = token.digest(&domain.key);
+    for _ in 0..times {
+        let digest = domain.digest(black_box(token.expose().as_bytes()));
+        ensure!(digest == Ok(expected), "another digest");
     }
     Ok(times)
 }

@@ -8,6 +8,7 @@ mod building;
 mod clients;
 mod disk;
 mod floors;
+mod gate;
 mod goals;
 mod homes;
 mod http;
@@ -87,7 +88,11 @@ enum Command {
     Stack,
     #[command(hide = true)]
     StackOnce { way: String, lookups: usize, home: PathBuf },
-    /// All of them but `stack`, and what has been reached of the goals
+    /// Instructions of the verdict path's kernels, beside those that are kept (valgrind)
+    Gate,
+    #[command(hide = true)]
+    GateOnce { kernel: usize, times: usize },
+    /// All of them but `stack` and `gate`, and what has been reached of the goals
     All,
 }
 
@@ -98,6 +103,7 @@ fn main() -> anyhow::Result<()> {
         Command::HttpBare { port } => return http::serve_bare(*port),
         Command::SmallPages => return index::run_in_small_pages(&settings),
         Command::StackOnce { way, lookups, home } => return stack::once(way, *lookups, home),
+        Command::GateOnce { kernel, times } => return gate::once(*kernel, *times),
         _ => (),
     }
     let mut report = Report::begin(machine::describe());
@@ -125,6 +131,7 @@ fn measure(command: &Command, settings: &Settings, report: &mut Report) -> anyho
         Command::Clients => clients::run(settings, report),
         Command::Http => http::run(settings, report),
         Command::Stack => stack::run(settings, report),
+        Command::Gate => gate::run(report),
         Command::All => {
             floors::run(settings, report)?;
             measure(&Command::Index, settings, report)?;
@@ -137,6 +144,9 @@ fn measure(command: &Command, settings: &Settings, report: &mut Report) -> anyho
             goals::run(settings, report);
             Ok(())
         }
-        Command::HttpBare { .. } | Command::SmallPages | Command::StackOnce { .. } => Ok(()),
+        Command::HttpBare { .. }
+        | Command::SmallPages
+        | Command::StackOnce { .. }
+        | Command::GateOnce { .. } => Ok(()),
     }
 }
