@@ -6,6 +6,7 @@
 //! less and less often while that finds nothing: each look in vain doubles the waits that park at
 //! once.
 
+use std::fs;
 use std::time::Duration;
 
 /// After so many looks in vain the waits between two of them do not grow any more: one in 1,024.
@@ -22,9 +23,9 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    /// With one core there is nobody to wait for: who asks cannot run meanwhile.
-    pub(super) fn new(limit: Duration, cores: usize) -> Spin {
-        Spin { limit: if cores > 1 { limit } else { Duration::ZERO }, misses: 0, parks: 0 }
+    /// On a machine of one core there is nobody to wait for: who asks cannot run meanwhile.
+    pub(super) fn new(limit: Duration, is_one_core: bool) -> Spin {
+        Spin { limit: if is_one_core { Duration::ZERO } else { limit }, misses: 0, parks: 0 }
     }
 
     /// Whether the wait that begins now begins with a look.
@@ -43,6 +44,13 @@ impl Spin {
     }
 }
 
+/// Whether the machine has one core. What this process may run on says less: who asks may run
+/// elsewhere.
+pub(super) fn is_one_core() -> bool {
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    online.trim().parse::<u32>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,7 +59,7 @@ mod tests {
 
     #[test]
     fn looks_in_vain_become_rare_and_one_that_finds_brings_them_back() {
-        let mut spin = Spin::new(LIMIT, 2);
+        let mut spin = Spin::new(LIMIT, false);
         let mut looks = 0;
         for _ in 0..100_000 {
             if spin.begins() {
@@ -70,7 +78,7 @@ mod tests {
 
     #[test]
     fn there_is_no_look_on_one_core_or_when_it_is_switched_off() {
-        assert!(!Spin::new(LIMIT, 1).begins());
-        assert!(!Spin::new(Duration::ZERO, 8).begins());
+        assert!(!Spin::new(LIMIT, true).begins());
+        assert!(!Spin::new(Duration::ZERO, false).begins());
     }
 }

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::answer::Batch;
 use super::connection::{Connection, KEPT_BYTES, Next, SCRATCH_BYTES};
-use super::spin::Spin;
+use super::spin::{Spin, is_one_core};
 use super::{Config, SharedLive};
 
 /// Events taken from the kernel at once.
@@ -104,7 +104,6 @@ impl Handle {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let connections = Arc::new(AtomicUsize::new(0));
         let draining = Arc::new(AtomicBool::new(false));
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake.as_fd(), EventData::new_u64(WAKE), EventFlags::IN)?;
         let worker = Worker {
@@ -116,7 +115,7 @@ impl Handle {
             draining: Arc::clone(&draining),
             is_draining: false,
             limits,
-            spin: Spin::new(limits.spin, cores),
+            spin: Spin::new(limits.spin, is_one_core()),
             held_bytes: 0,
             swept_at: Instant::now(),
             connections: Vec::new(),

@@ -34,6 +34,7 @@ pub(super) fn are_digits(bytes: &[u8]) -> bool {
 }
 
 /// A CRC-32 as six digits, most significant first.
+#[cfg(feature = "store")]
 pub(super) fn encode_check(mut crc: u32) -> [u8; CHECK_CHARS] {
     let mut chars = [0; CHECK_CHARS];
     for char in chars.iter_mut().rev() {
@@ -41,6 +42,12 @@ pub(super) fn encode_check(mut crc: u32) -> [u8; CHECK_CHARS] {
         crc /= 62;
     }
     chars
+}
+
+/// Six digits as the number that they write, which no CRC-32 may be. Read and not written anew, so
+/// that nothing here waits for the CRC.
+pub(super) fn decode_check(digits: &[u8; CHECK_CHARS]) -> u64 {
+    digits.iter().fold(0, |number, &digit| number * 62 + u64::from(VALUES[usize::from(digit)]))
 }
 
 /// Fourteen digits as the number that they write, big-endian.

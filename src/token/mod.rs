@@ -149,8 +149,8 @@ impl<'a> Parts<'a> {
         if !base62::are_digits(body) {
             return Err(TokenError::Shape);
         }
-        let (checked, check) = text.split_at(text.len() - CHECK_CHARS);
-        if base62::encode_check(crc32fast::hash(checked)) != check {
+        let (checked, check) = text.split_last_chunk().expect("a body is longer than its check");
+        if base62::decode_check(check) != u64::from(crc32fast::hash(checked)) {
             return Err(TokenError::Check);
         }
         Ok(Parts { text, prefix, kind })
