@@ -12,7 +12,7 @@ use adamant::claims::Requirement;
 use adamant::durable::NewFile;
 use adamant::table::Table;
 use adamant::time::TableTime;
-use adamant::token::{Digest, Domain, DomainKey, Token};
+use adamant::token::Digest;
 use adamant::verdict::{Standing, Verdict, judge};
 use adamant::wire::{Request, cut_frame, push_verify};
 use anyhow::{Context, bail, ensure};
@@ -36,12 +36,11 @@ const FRAME_DIGESTS: usize = 1024;
 type Kernel = fn(usize) -> anyhow::Result<usize>;
 
 /// Each kernel, and what it is counted by.
-const KERNELS: [(&str, Kernel); 5] = [
+const KERNELS: [(&str, Kernel); 4] = [
     ("get_many, a digest", get_many),
     ("frame of one digest", |times| decode(times, 1)),
     ("frame of 1,024 digests", |times| decode(times / 100, FRAME_DIGESTS)),
     ("verdict", verdicts),
-    ("a token checked and hashed", tokens),
 ];
 
 pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
@@ -122,18 +121,6 @@ fn decode(times: usize, digests: usize) -> anyhow::Result<usize> {
         let cut = cut_frame(black_box(&frame)).ok().flatten().context("a whole frame")?;
         let Ok(Request::Verify(verify)) = Request::decode(cut.0) else { bail!("no VERIFY") };
         ensure!(verify.digests.len() == digests, "another number of digests");
-    }
-    Ok(times)
-}
-
-fn tokens(times: usize) -> anyhow::Result<usize> {
-    let domain = Domain { key: DomainKey([1; 32]), prefix: "bench".parse()?, foreign: None };
-    let token = Token::mint(domain.prefix, "live".parse()?).context("no randomness")?;
-    let expected = token.digest(&domain.key);
-    let text = token.expose().as_bytes();
-    for _ in 0..times {
-        let digest = domain.digest(black_box(text));
-        ensure!(digest == Ok(expected), "another digest");
     }
     Ok(times)
 }
