@@ -21,7 +21,7 @@ use crate::index::write;
 use crate::keys::Random;
 use crate::report::{Figure, Report};
 
-/// Kept beside the source, as a floor for each kernel: what it took when it was last changed.
+/// Kept beside the source: what each kernel took when it was last changed.
 const KEPT: &str = include_str!("../instructions.json");
 /// How much more than that is a regression.
 const TOLERANCE: f64 = 0.03;
