@@ -3,12 +3,16 @@
 //! To park and to be woken costs a question some microseconds on the same core and, where an idle
 //! virtual core halts, fifty on another. A worker that was asked a moment ago may be asked again in
 //! less than that. So it looks for as long as `spin_us`, giving way to whoever else would run, and
-//! less and less often while that finds nothing: each look in vain doubles the waits that park at
-//! once.
+//! less and less often while that gains nothing: each look in vain doubles the waits that park at
+//! once. A look is in vain as well when it found a question only since it gave way: who asked was
+//! waiting for this core, and to park gives it away at less cost.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Somebody else ran meanwhile if it took longer than this from one glance to the next: that is a
+/// system call and a yield, half a microsecond each at most.
+const GLANCE: Duration = Duration::from_micros(3);
 /// After so many looks in vain the waits between two of them do not grow any more: one in 1,024.
 const MISSES_MAX: u32 = 10;
 
@@ -44,6 +48,34 @@ impl Spin {
     }
 }
 
+/// A look that is under way: glance after glance, and giving way between them.
+#[derive(Debug)]
+pub(super) struct Look {
+    began: Instant,
+    glanced: Instant,
+    had_the_core: bool,
+}
+
+impl Look {
+    pub(super) fn begin() -> Look {
+        let now = Instant::now();
+        Look { began: now, glanced: now, had_the_core: true }
+    }
+
+    /// How long it takes up to this glance.
+    pub(super) fn took(&mut self) -> Duration {
+        let now = Instant::now();
+        self.had_the_core &= now - self.glanced < GLANCE;
+        self.glanced = now;
+        now - self.began
+    }
+
+    /// Whether nobody else has run on this core since.
+    pub(super) fn had_the_core(&self) -> bool {
+        self.had_the_core && self.glanced.elapsed() < GLANCE
+    }
+}
+
 /// Whether the machine has one core. What this process may run on says less: who asks may run
 /// elsewhere.
 pub(super) fn is_one_core() -> bool {
@@ -74,6 +106,19 @@ mod tests {
             assert!(spin.begins());
             spin.ended(true);
         }
+    }
+
+    #[test]
+    fn a_look_notices_that_somebody_else_ran() {
+        // Of many, since the machine may be taken from the test at any moment.
+        assert!((0..1000).any(|_| Look::begin().had_the_core()));
+        let mut look = Look::begin();
+        while look.took() < 2 * GLANCE {
+            // Another program has the core for so long.
+            let began = Instant::now();
+            while began.elapsed() < GLANCE {}
+        }
+        assert!(!look.had_the_core());
     }
 
     #[test]

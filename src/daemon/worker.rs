@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use super::answer::Batch;
 use super::connection::{Connection, KEPT_BYTES, Next, SCRATCH_BYTES};
-use super::spin::{Spin, is_one_core};
+use super::spin::{Look, Spin, is_one_core};
 use super::{Config, SharedLive};
 
 /// Events taken from the kernel at once.
@@ -213,15 +213,15 @@ impl Worker {
     /// Waits for events; before it sleeps it may look for a while.
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<&Timespec>) {
         if timeout.is_none() && self.spin.begins() {
-            let began = Instant::now();
+            let mut look = Look::begin();
             loop {
                 self.poll(events, Some(&AT_ONCE));
-                if !events.is_empty() || began.elapsed() >= self.spin.limit {
+                if !events.is_empty() || look.took() >= self.spin.limit {
                     break;
                 }
                 thread::yield_now();
             }
-            self.spin.ended(!events.is_empty());
+            self.spin.ended(!events.is_empty() && look.had_the_core());
         }
         if events.is_empty() {
             self.poll(events, timeout);
