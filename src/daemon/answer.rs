@@ -46,7 +46,7 @@ pub(super) struct Batch {
     digests: Vec<Digest>,
     /// Digests in the batch that stand for a text that is no token; ascending.
     malformed: Vec<usize>,
-    /// Requirements, as they stood in their frames.
+    /// Requirements, as they stood in their frames; nothing of one that asks for nothing.
     requirements: Vec<u8>,
     rows: Vec<Row>,
     /// Rank of each row's record.
@@ -176,7 +176,9 @@ impl Batch {
             }
         };
         let from = self.requirements.len();
-        self.requirements.extend_from_slice(requirement.bytes());
+        if !requirement.is_any() {
+            self.requirements.extend_from_slice(requirement.bytes());
+        }
         let limited = caller.is_limited().then(|| Arc::clone(caller));
         Asks::Verdicts {
             digests,

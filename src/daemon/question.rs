@@ -34,14 +34,15 @@ struct Admission {
 const MEMO: usize = 8;
 
 impl<'a> Question<'a> {
+    /// `requirement` is empty where nothing is asked for.
     pub(super) fn new(
         end: usize,
         requirement: &'a [u8],
         limited: Option<&'a Caller>,
     ) -> Question<'a> {
-        let requirement = RequirementRef::again(requirement);
-        let asks = !requirement.is_any();
-        Question { end, requirement: asks.then_some(requirement), limited, memo: [None; MEMO] }
+        let asks = !requirement.is_empty();
+        let requirement = asks.then(|| RequirementRef::again(requirement));
+        Question { end, requirement, limited, memo: [None; MEMO] }
     }
 
     /// The row of what was found.

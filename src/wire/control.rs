@@ -9,7 +9,7 @@ use bincode::{BorrowDecode, Encode};
 
 use crate::token::{Domain, DomainKey, ForeignAlgorithm, Prefix};
 
-use super::bytes::push_frame;
+use super::bytes::{push_count, push_frame};
 use super::{
     CLAIMS_ROWS_MAX, DIGESTS_MAX, ErrorCode, FOREIGN_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MIN,
     FrameError, MESSAGE_BYTES_MAX, PROTOCOL_VERSION, TOKENS_MAX, reply, request,
@@ -124,6 +124,10 @@ pub fn push_error(out: &mut Vec<u8>, code: ErrorCode, message: &str) {
 
 /// The end of a VERDICTS body. It is there in every reply, mostly as a count of 0.
 pub(super) fn push_claims(out: &mut Vec<u8>, claims: &[Option<Claims>]) {
+    if claims.is_empty() {
+        // What nearly every reply has: bincode's empty list is a count of 0.
+        return push_count(out, 0);
+    }
     let list: Vec<_> = claims.iter().map(|claims| claims.as_ref().map(Claims::as_tuple)).collect();
     append(out, list);
 }
