@@ -52,6 +52,7 @@ impl Delta {
     /// A token begins.
     pub(super) fn issue(&mut self, index: u64, entry: &Entry<'_>) -> io::Result<()> {
         let mut encoded = std::mem::take(&mut self.item);
+        encoded.clear();
         entry.encode(&mut encoded);
         let pushed = self.push(&entry.record.digest, index, 0, &encoded);
         self.item = encoded;

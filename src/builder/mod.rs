@@ -13,6 +13,7 @@
 //! Read `list.rs` for the columns, `read.rs` for the streams, `merge.rs` for the laws.
 
 mod compose;
+mod grants;
 mod ledger;
 mod list;
 mod merge;
@@ -362,7 +363,7 @@ impl Output<'_> {
         self.subjects.push(&entry.personal)?;
         let id = entry.record.id;
         let hash = xxh3_64(&id).to_be_bytes();
-        self.ids.push(&[&hash[..], &id, &entry.line.to_le_bytes()].concat())?;
+        self.ids.push_parts(&[&hash, &id, &entry.line.to_le_bytes()])?;
         self.records += 1;
         if self.records.is_multiple_of(PROGRESS_STEP) {
             (self.progress)(Progress::Written(self.records));
@@ -370,21 +371,30 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Written, Written), BuildError> {
-        let mut last: Option<([u8; ID_BYTES], u64)> = None;
-        let rejects = &mut self.rejects;
-        self.ids.drain::<io::Error>(&mut |item| {
-            let (id, line) = item[size_of::<u64>()..].split_first_chunk().expect("as pushed");
-            let line = u64::from_le_bytes(line.try_into().expect("as pushed"));
-            if let Some((_, other)) = last.filter(|(last, _)| last == id) {
-                rejects.push(twice(id, line, other));
-            }
-            last = Some((*id, line));
-            Ok(())
-        })?;
-        self.rejects.check()?;
-        Ok((self.table.finish()?, self.subjects.finish()?))
+    fn finish(self) -> Result<(Written, Written), BuildError> {
+        let Output { table, subjects, ids, mut rejects, .. } = self;
+        let (checked, (table, subjects)) = rayon::join(
+            || check_ids(ids, &mut rejects),
+            || rayon::join(|| table.finish(), || subjects.finish()),
+        );
+        checked?;
+        rejects.check()?;
+        Ok((table?, subjects?))
     }
+}
+
+/// Looks for an id that stands twice.
+fn check_ids(ids: Sorter, rejects: &mut Rejects) -> io::Result<()> {
+    let mut last: Option<([u8; ID_BYTES], u64)> = None;
+    ids.drain(&mut |item| {
+        let (id, line) = item[size_of::<u64>()..].split_first_chunk().expect("as pushed");
+        let line = u64::from_le_bytes(line.try_into().expect("as pushed"));
+        if let Some((_, other)) = last.filter(|(last, _)| last == id) {
+            rejects.push(twice(id, line, other));
+        }
+        last = Some((*id, line));
+        Ok(())
+    })
 }
 
 fn twice(id: &[u8; ID_BYTES], line: u64, other: u64) -> Reject {

@@ -4,21 +4,21 @@
 //! The order in which blocks are understood depends on the machine; what is handed on does not.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::{self, Read};
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::grants::Grants;
 use super::list::{COLUMNS, Fields, LINE_BYTES_MAX, Rules};
 use crate::table::format::FOREIGN;
 use crate::table::{Entry, Personal};
 
 /// Bytes of a block; a line is a small part of it.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Blocks that are understood at once.
-const BLOCKS: usize = 16;
+/// Blocks that are understood at once; three times as many are in memory.
+const BLOCKS: usize = 8;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 const LINE_TOO_LONG: &str = "longer than 64 KiB";
 
@@ -71,23 +71,26 @@ pub(super) fn read_list(
     let mut blocks = Blocks::new(list);
     let Some(first) = blocks.next()? else { return Ok(()) };
     let (shape, first) = Shape::of(first)?;
-    let mut group = vec![first];
+    let mut read = blocks.group(vec![first])?;
+    let mut understood = Vec::new();
+    // A group is understood while the one before it is handed on and the one after it is read.
     loop {
-        while group.len() < BLOCKS {
-            match blocks.next()? {
-                Some(block) => group.push(block),
-                None => break,
+        let (group, before) = (read, understood);
+        (read, understood) = (Vec::new(), Vec::new());
+        let goes_on = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| {
+                understood = group.par_iter().map(|block| shape.parse(block, rules)).collect();
+            });
+            for block in before {
+                if !each(block)? {
+                    return Ok(false);
+                }
             }
-        }
-        if group.is_empty() {
+            read = blocks.group(Vec::new())?;
+            io::Result::Ok(true)
+        })?;
+        if !goes_on || understood.is_empty() {
             return Ok(());
-        }
-        let parsed: Vec<Parsed> = group.par_iter().map(|block| shape.parse(block, rules)).collect();
-        group.clear();
-        for block in parsed {
-            if !each(block)? {
-                return Ok(());
-            }
         }
     }
 }
@@ -109,6 +112,15 @@ struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     fn new(list: &'a mut dyn Read) -> Blocks<'a> {
         Blocks { list, rest: Zeroizing::default(), next_line: 1 }
+    }
+
+    /// Reads on until `group` is full.
+    fn group(&mut self, mut group: Vec<Block>) -> io::Result<Vec<Block>> {
+        while group.len() < BLOCKS {
+            let Some(block) = self.next()? else { break };
+            group.push(block);
+        }
+        Ok(group)
     }
 
     fn next(&mut self) -> io::Result<Option<Block>> {
@@ -200,29 +212,27 @@ impl Shape {
 
     fn parse(&self, block: &Block, rules: &Rules) -> Parsed {
         let mut parsed = Parsed::default();
-        let mut grants: HashMap<Vec<u8>, u32> = HashMap::new();
-        let mut item = Vec::new();
+        let mut grants = Grants::default();
         for (line, text) in (block.first_line..).zip(block.bytes.split(|&byte| byte == b'\n')) {
             let text = text.strip_suffix(b"\r").unwrap_or(text);
             if text.is_empty() {
                 continue;
             }
             let row = self.fields(text).and_then(|fields| {
-                let row = fields.into_row(rules)?;
+                let row = fields.into_row(rules, &mut grants)?;
                 parsed.foreign |= row.record.flags & FOREIGN != 0;
-                let number = number_of(&mut grants, &mut parsed.grants, row.grant);
-                let mut record = row.record;
-                record.grant.set(number);
                 let personal = Personal::Known { subject: &row.subject, meta: &row.meta };
-                Entry { record, cold: row.cold, personal, line }.encode(&mut item);
-                parsed.lens.push(item.len());
-                parsed.bytes.extend_from_slice(&item);
+                let from = parsed.bytes.len();
+                let entry = Entry { record: row.record, cold: row.cold, personal, line };
+                entry.encode(&mut parsed.bytes);
+                parsed.lens.push(parsed.bytes.len() - from);
                 Ok(())
             });
             if let Err(reason) = row {
                 parsed.rejects.push(Reject { line, reason });
             }
         }
+        parsed.grants = grants.into_canonical();
         parsed
     }
 
@@ -246,20 +256,6 @@ impl Shape {
             Ok(fields)
         })?
     }
-}
-
-fn number_of(
-    numbers: &mut HashMap<Vec<u8>, u32>,
-    grants: &mut Vec<Vec<u8>>,
-    grant: Vec<u8>,
-) -> u32 {
-    if let Some(&number) = numbers.get(&grant) {
-        return number;
-    }
-    let number = u32::try_from(grants.len()).expect("a block has fewer lines");
-    grants.push(grant.clone());
-    numbers.insert(grant, number);
-    number
 }
 
 fn column_of(name: &str) -> Result<usize, String> {

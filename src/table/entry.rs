@@ -41,9 +41,8 @@ const FIXED_BYTES: usize = size_of::<Record>() + size_of::<Cold>() + size_of::<u
 const ERASED: u16 = u16::MAX;
 
 impl<'a> Entry<'a> {
-    /// Writes the entry as a sorter's item into `out`, which is emptied first.
+    /// Appends the entry as a sorter's item to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.clear();
         out.extend_from_slice(self.record.as_bytes());
         out.extend_from_slice(self.cold.as_bytes());
         out.extend_from_slice(&self.line.to_le_bytes());

@@ -71,7 +71,7 @@ impl Sorter {
         self.push_parts(&[item])
     }
 
-    /// As [`Sorter::push`], in parts; the key is the first, or its beginning.
+    /// As [`Sorter::push`], in parts, of which the first is not empty.
     pub fn push_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let len = u16::try_from(bytes).expect("items are bounded by the caller");
@@ -130,7 +130,7 @@ impl Sorter {
             if bucket.bytes > share && !bucket.spilled.is_empty() {
                 return Ok(Drained::Large(bucket));
             }
-            Ok(Drained::Sorted(Sorted::of(self.blocks_of(&bucket)?, self.key_bytes)))
+            Ok(Drained::Sorted(Sorted::of(self.blocks_of(bucket)?, self.key_bytes)))
         };
         let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
         if bytes < BLOCK_BYTES {
@@ -184,13 +184,10 @@ impl Sorter {
         bucket.blocks.iter().try_for_each(|block| each(block))
     }
 
-    fn blocks_of(&self, bucket: &Bucket) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(bucket.bytes);
-        self.each_block(bucket, |block| {
-            bytes.extend_from_slice(block);
-            Ok::<_, io::Error>(())
-        })?;
-        Ok(bytes)
+    /// All blocks of a bucket, in the order in which they were filled.
+    fn blocks_of(&self, bucket: Bucket) -> io::Result<Vec<Vec<u8>>> {
+        let spilled = bucket.spilled.iter().map(|&(at, len)| self.read_block(at, len));
+        spilled.chain(bucket.blocks.into_iter().map(Ok)).collect()
     }
 
     fn read_block(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
@@ -227,34 +224,51 @@ enum Drained {
 
 /// The items of a bucket, with their order.
 struct Sorted {
-    bytes: Vec<u8>,
-    /// The first eight key bytes as a number, which decides nearly always, and where the item is.
-    order: Vec<(u64, u32)>,
+    blocks: Vec<Vec<u8>>,
+    order: Vec<Place>,
+}
+
+/// Where an item is.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The first eight key bytes as a number, which decides nearly always.
+    head: u64,
+    block: u32,
+    at: u32,
 }
 
 impl Sorted {
-    fn of(bytes: Vec<u8>, key_bytes: usize) -> Sorted {
+    fn of(blocks: Vec<Vec<u8>>, key_bytes: usize) -> Sorted {
         let mut order = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let item = item_at(&bytes, at);
-            let mut head = [0; 8];
-            let shown = key_bytes.min(head.len());
-            head[..shown].copy_from_slice(&item[..shown]);
-            let place = u32::try_from(at).expect("a bucket in memory is under 4 GiB");
-            order.push((u64::from_be_bytes(head), place));
-            at += LEN_BYTES + item.len();
+        for (number, block) in (0..).zip(&blocks) {
+            let mut at = 0;
+            while at < block.len() {
+                let item = item_at(block, at);
+                let mut head = [0; 8];
+                let shown = key_bytes.min(head.len());
+                head[..shown].copy_from_slice(&item[..shown]);
+                let place = u32::try_from(at).expect("an item or a block, under 128 KiB");
+                order.push(Place { head: u64::from_be_bytes(head), block: number, at: place });
+                at += LEN_BYTES + item.len();
+            }
         }
-        let key = |at: u32| &item_at(&bytes, at as usize)[..key_bytes];
+        let key = |place: &Place| &place.item(&blocks)[..key_bytes];
         order.sort_unstable_by(|a, b| {
             // The place last: equal keys stay in the order in which they came.
-            a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
+            let came = || (a.block, a.at).cmp(&(b.block, b.at));
+            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(came)
         });
-        Sorted { bytes, order }
+        Sorted { blocks, order }
     }
 
     fn items(&self) -> impl Iterator<Item = &[u8]> {
-        self.order.iter().map(|&(_, at)| item_at(&self.bytes, at as usize))
+        self.order.iter().map(|place| place.item(&self.blocks))
+    }
+}
+
+impl Place {
+    fn item(self, blocks: &[Vec<u8>]) -> &[u8] {
+        item_at(&blocks[self.block as usize], self.at as usize)
     }
 }
 
