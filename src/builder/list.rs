@@ -147,9 +147,9 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Understands the line, one of the block of `grants`.
-    pub(super) fn into_row(
-        mut self,
+    /// Understands the line, one of the block of `grants`, and takes it out of its columns.
+    pub(super) fn take_row(
+        &mut self,
         rules: &Rules,
         grants: &mut Grants,
     ) -> Result<Row<'a>, String> {
@@ -161,7 +161,8 @@ impl<'a> Fields<'a> {
         let audience = self.audience.as_deref().unwrap_or_default();
         let grant = grants.number(kind, audience, self.scopes.take())?;
         let (revoked_at, reason) = self.revocation()?;
-        let (subject, meta) = (self.subject.unwrap_or_default(), meta_text(self.meta)?);
+        let subject = self.subject.take().unwrap_or_default();
+        let meta = meta_text(self.meta.take())?;
         claims::check_subject(&subject).map_err(|err| err.to_string())?;
         claims::check_meta(&meta).map_err(|err| err.to_string())?;
         let not_before = start("not_before", self.not_before.as_deref())?;

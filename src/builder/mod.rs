@@ -14,6 +14,7 @@
 
 mod compose;
 mod grants;
+mod ids;
 mod ledger;
 mod list;
 mod merge;
@@ -22,8 +23,6 @@ mod read;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::claims::Grant;
 use crate::durable::{DurableError, NewFile};
@@ -34,8 +33,9 @@ use crate::table::{
     Entry, Sorter, SubjectsWriter, Table, TableError, TableSpec, TableWriter, Written,
 };
 use crate::time::TableTime;
-use crate::token::{Domain, ForeignAlgorithm, ID_BYTES, TokenId};
+use crate::token::{Domain, ForeignAlgorithm};
 
+use ids::Ids;
 use list::Rules;
 use merge::Merge;
 
@@ -306,7 +306,7 @@ fn write(
     let mut output = Output {
         table: TableWriter::new(&table, spec, &folder)?,
         subjects: SubjectsWriter::new(&subjects, &folder)?,
-        ids: Sorter::new(ID_KEY_BYTES, options.memory_bytes / 4, &folder),
+        ids: Ids::new(options.memory_bytes / 4, &folder)?,
         rejects: Rejects::default(),
         records: 0,
         progress,
@@ -346,24 +346,19 @@ fn write(
 struct Output<'a> {
     table: TableWriter<'a>,
     subjects: SubjectsWriter<'a>,
-    /// Ids, to be looked through for one that stands twice.
-    ids: Sorter,
+    ids: Ids,
     rejects: Rejects,
     records: u64,
     progress: &'a mut dyn FnMut(Progress),
 }
 
-/// A hash of the id, which spreads the sorter's buckets, and the id; the line follows.
-const ID_KEY_BYTES: usize = size_of::<u64>() + ID_BYTES;
 const PROGRESS_STEP: u64 = 1 << 16;
 
 impl Output<'_> {
     fn push(&mut self, entry: &Entry<'_>) -> Result<(), BuildError> {
         self.table.push(entry)?;
         self.subjects.push(&entry.personal)?;
-        let id = entry.record.id;
-        let hash = xxh3_64(&id).to_be_bytes();
-        self.ids.push_parts(&[&hash, &id, &entry.line.to_le_bytes()])?;
+        self.ids.push(entry.record.id, entry.line);
         self.records += 1;
         if self.records.is_multiple_of(PROGRESS_STEP) {
             (self.progress)(Progress::Written(self.records));
@@ -374,38 +369,13 @@ impl Output<'_> {
     fn finish(self) -> Result<(Written, Written), BuildError> {
         let Output { table, subjects, ids, mut rejects, .. } = self;
         let (checked, (table, subjects)) = rayon::join(
-            || check_ids(ids, &mut rejects),
+            || ids.check(&mut rejects),
             || rayon::join(|| table.finish(), || subjects.finish()),
         );
         checked?;
         rejects.check()?;
         Ok((table?, subjects?))
     }
-}
-
-/// Looks for an id that stands twice.
-fn check_ids(ids: Sorter, rejects: &mut Rejects) -> io::Result<()> {
-    let mut last: Option<([u8; ID_BYTES], u64)> = None;
-    ids.drain(&mut |item| {
-        let (id, line) = item[size_of::<u64>()..].split_first_chunk().expect("as pushed");
-        let line = u64::from_le_bytes(line.try_into().expect("as pushed"));
-        if let Some((_, other)) = last.filter(|(last, _)| last == id) {
-            rejects.push(twice(id, line, other));
-        }
-        last = Some((*id, line));
-        Ok(())
-    })
-}
-
-fn twice(id: &[u8; ID_BYTES], line: u64, other: u64) -> Reject {
-    let id = TokenId::from_bytes(*id).map_or_else(String::new, |id| id.to_string());
-    let (line, other) = (line.max(other), line.min(other));
-    let reason = if other == 0 {
-        format!("id {id} was issued before with another value: one id, one value, for ever")
-    } else {
-        format!("id {id} stands on line {other} too, with another value")
-    };
-    Reject { line, reason }
 }
 
 fn grants_of(generation: &Generation) -> Vec<Vec<u8>> {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, Read};
 
 use csv_core::{ReadRecordResult, ReaderBuilder};
+use memchr::{memchr, memchr_iter, memrchr};
 use rayon::prelude::*;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -101,6 +102,15 @@ struct Block {
     first_line: u64,
 }
 
+impl Block {
+    /// The lines, without their ends.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = memchr_iter(b'\n', &self.bytes).chain([self.bytes.len()]);
+        let mut from = 0;
+        ends.map(move |end| &self.bytes[std::mem::replace(&mut from, end + 1)..end])
+    }
+}
+
 /// Cuts a stream into blocks at line ends.
 struct Blocks<'a> {
     list: &'a mut dyn Read,
@@ -132,18 +142,8 @@ impl<'a> Blocks<'a> {
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }
-        while bytes.len() < BLOCK_BYTES {
-            let before = bytes.len();
-            bytes.resize(BLOCK_BYTES, 0);
-            let read = self.list.read(&mut bytes[before..]);
-            bytes.truncate(before + *read.as_ref().unwrap_or(&0));
-            match read {
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(err),
-                Ok(0) => break,
-                Ok(_) => {}
-            }
-        }
+        let room = (BLOCK_BYTES - bytes.len()) as u64;
+        (&mut *self.list).take(room).read_to_end(&mut bytes)?;
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -151,14 +151,14 @@ impl<'a> Blocks<'a> {
             self.keep_last_line(&mut bytes)?;
         }
         let first_line = self.next_line;
-        self.next_line += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.next_line += memchr_iter(b'\n', &bytes).count() as u64;
         Ok(Some(Block { bytes, first_line }))
     }
 
     /// Leaves an unfinished line for the next block. One that fills a block is cut to what is
     /// refused as too long, and its end is skipped.
     fn keep_last_line(&mut self, bytes: &mut Zeroizing<Vec<u8>>) -> io::Result<()> {
-        if let Some(end) = bytes.iter().rposition(|&byte| byte == b'\n') {
+        if let Some(end) = memrchr(b'\n', bytes) {
             self.rest.extend_from_slice(&bytes[end + 1..]);
             bytes[end + 1..].zeroize();
             bytes.truncate(end + 1);
@@ -170,7 +170,7 @@ impl<'a> Blocks<'a> {
         loop {
             let read = self.list.read(&mut skipped)?;
             let seen = &skipped[..read];
-            if let Some(end) = seen.iter().position(|&byte| byte == b'\n') {
+            if let Some(end) = memchr(b'\n', seen) {
                 self.rest.extend_from_slice(&seen[end + 1..]);
                 return Ok(());
             }
@@ -198,7 +198,7 @@ impl Shape {
         if first.is_none_or(|&byte| byte == b'{') {
             return Ok((Shape::Json, block));
         }
-        let end = block.bytes.iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', &block.bytes);
         let end = end.unwrap_or(block.bytes.len());
         let columns = csv_fields(&block.bytes[..end], |fields| {
             fields.iter().map(|name| column_of(name)).collect::<Result<Vec<usize>, String>>()
@@ -213,13 +213,13 @@ impl Shape {
     fn parse(&self, block: &Block, rules: &Rules) -> Parsed {
         let mut parsed = Parsed::default();
         let mut grants = Grants::default();
-        for (line, text) in (block.first_line..).zip(block.bytes.split(|&byte| byte == b'\n')) {
+        for (line, text) in (block.first_line..).zip(block.lines()) {
             let text = text.strip_suffix(b"\r").unwrap_or(text);
             if text.is_empty() {
                 continue;
             }
-            let row = self.fields(text).and_then(|fields| {
-                let row = fields.into_row(rules, &mut grants)?;
+            let row = self.fields(text).and_then(|mut fields| {
+                let row = fields.take_row(rules, &mut grants)?;
                 parsed.foreign |= row.record.flags & FOREIGN != 0;
                 let personal = Personal::Known { subject: &row.subject, meta: &row.meta };
                 let from = parsed.bytes.len();

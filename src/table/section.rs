@@ -8,6 +8,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,13 +25,14 @@ pub(super) struct SectionWriter<'a> {
     earliest: u64,
     written: u64,
     chunk: Vec<u8>,
-    hash: Xxh3,
+    /// What writes and hashes the chunks of a section that has more than one.
+    behind: Option<Behind>,
 }
 
 impl<'a> SectionWriter<'a> {
     /// A section that begins at `earliest` or at its alignment after it.
     pub(super) fn new(file: &'a File, earliest: u64) -> SectionWriter<'a> {
-        SectionWriter { file, earliest, written: 0, chunk: Vec::new(), hash: Xxh3::new() }
+        SectionWriter { file, earliest, written: 0, chunk: Vec::new(), behind: None }
     }
 
     /// Appends `bytes`.
@@ -39,7 +42,7 @@ impl<'a> SectionWriter<'a> {
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.chunk.extend_from_slice(now);
             if self.chunk.len() == CHUNK_BYTES {
-                self.flush(HUGE_PAGE_BYTES)?;
+                self.hand_on()?;
             }
             bytes = later;
         }
@@ -52,25 +55,76 @@ impl<'a> SectionWriter<'a> {
     }
 
     /// Writes what is held and says where the section is.
-    pub(super) fn finish(mut self) -> io::Result<Section> {
+    pub(super) fn finish(self) -> io::Result<Section> {
         let bytes = self.bytes();
-        let alignment = alignment_of(bytes);
-        self.flush(alignment)?;
+        let offset = self.earliest.next_multiple_of(alignment_of(bytes));
+        let mut hash = self.behind.map_or_else(|| Ok(Xxh3::new()), Behind::finish)?;
+        self.file.write_all_at(&self.chunk, offset + self.written)?;
+        hash.update(&self.chunk);
         Ok(Section {
-            offset: self.earliest.next_multiple_of(alignment).into(),
+            offset: offset.into(),
             bytes: bytes.into(),
-            check: self.hash.digest().into(),
+            check: hash.digest().into(),
             reserved: 0.into(),
         })
     }
 
-    fn flush(&mut self, alignment: u64) -> io::Result<()> {
-        let at = self.earliest.next_multiple_of(alignment) + self.written;
-        self.file.write_all_at(&self.chunk, at)?;
-        self.hash.update(&self.chunk);
+    fn hand_on(&mut self) -> io::Result<()> {
+        let at = self.earliest.next_multiple_of(HUGE_PAGE_BYTES) + self.written;
+        let mut behind = match self.behind.take() {
+            Some(behind) => behind,
+            None => Behind::start(self.file.try_clone()?)?,
+        };
         self.written += self.chunk.len() as u64;
-        self.chunk.clear();
+        match behind.write(std::mem::take(&mut self.chunk), at) {
+            Some(empty) => self.chunk = empty,
+            None => return behind.finish().map(drop),
+        }
+        self.behind = Some(behind);
         Ok(())
+    }
+}
+
+/// A thread that writes chunks, in order, while the next is filled.
+struct Behind {
+    chunks: SyncSender<(Vec<u8>, u64)>,
+    emptied: Receiver<Vec<u8>>,
+    thread: JoinHandle<io::Result<Xxh3>>,
+}
+
+/// Chunks that wait to be written.
+const WAITING: usize = 2;
+
+impl Behind {
+    fn start(file: File) -> io::Result<Behind> {
+        let (chunks, filled) = sync_channel::<(Vec<u8>, u64)>(WAITING);
+        let (returned, emptied) = channel();
+        let write = move || {
+            let mut hash = Xxh3::new();
+            for (mut chunk, at) in filled {
+                file.write_all_at(&chunk, at)?;
+                hash.update(&chunk);
+                chunk.clear();
+                // Nobody takes it any more once the last one is handed on.
+                let _ = returned.send(chunk);
+            }
+            Ok(hash)
+        };
+        let thread = thread::Builder::new().name("section".to_owned()).spawn(write)?;
+        Ok(Behind { chunks, emptied, thread })
+    }
+
+    /// Takes a chunk for its place in the file and gives an empty one. `None`: one before it could
+    /// not be written.
+    fn write(&mut self, chunk: Vec<u8>, at: u64) -> Option<Vec<u8>> {
+        self.chunks.send((chunk, at)).ok()?;
+        Some(self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES)))
+    }
+
+    /// Waits until all is written, and gives the hash of it.
+    fn finish(self) -> io::Result<Xxh3> {
+        drop(self.chunks);
+        self.thread.join().expect("to write and to hash does not panic")
     }
 }
 

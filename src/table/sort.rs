@@ -73,9 +73,7 @@ impl Sorter {
 
     /// As [`Sorter::push`], in parts, of which the first is not empty.
     pub fn push_parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let len = u16::try_from(bytes).expect("items are bounded by the caller");
-        let needed = LEN_BYTES + bytes;
+        let needed = LEN_BYTES + parts.iter().map(|part| part.len()).sum::<usize>();
         let bucket = &mut self.buckets[usize::from(parts[0][self.depth])];
         let block = match bucket.blocks.last_mut() {
             Some(block) if block.capacity() - block.len() >= needed => block,
@@ -85,8 +83,7 @@ impl Sorter {
                 bucket.blocks.last_mut().expect("just pushed")
             }
         };
-        block.extend_from_slice(&len.to_le_bytes());
-        parts.iter().for_each(|part| block.extend_from_slice(part));
+        push_item(block, parts);
         bucket.bytes += needed;
         if self.held > self.memory_max { self.spill() } else { Ok(()) }
     }
@@ -130,7 +127,7 @@ impl Sorter {
             if bucket.bytes > share && !bucket.spilled.is_empty() {
                 return Ok(Drained::Large(bucket));
             }
-            Ok(Drained::Sorted(Sorted::of(self.blocks_of(bucket)?, self.key_bytes)))
+            Ok(Drained::Sorted(Sorted::of(&self.blocks_of(bucket)?, self.key_bytes)))
         };
         let bytes: usize = group.iter().map(|bucket| bucket.bytes).sum();
         if bytes < BLOCK_BYTES {
@@ -147,7 +144,7 @@ impl Sorter {
     ) -> Result<(), E> {
         for drained in group {
             match drained? {
-                Drained::Sorted(sorted) => sorted.items().try_for_each(&mut *each)?,
+                Drained::Sorted(Sorted(items)) => items_of(&items).try_for_each(&mut *each)?,
                 Drained::Large(bucket) => self.drain_large(&bucket, each)?,
             }
         }
@@ -222,54 +219,65 @@ enum Drained {
     Large(Bucket),
 }
 
-/// The items of a bucket, with their order.
-struct Sorted {
-    blocks: Vec<Vec<u8>>,
-    order: Vec<Place>,
-}
+/// The items of a bucket, in their order.
+struct Sorted(Vec<u8>);
 
-/// Where an item is.
-#[derive(Clone, Copy)]
-struct Place {
-    /// The first eight key bytes as a number, which decides nearly always.
-    head: u64,
-    block: u32,
-    at: u32,
-}
+/// Where an item is, behind the first eight bytes of its key: one number, since those are what
+/// sorts fastest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u128);
 
 impl Sorted {
-    fn of(blocks: Vec<Vec<u8>>, key_bytes: usize) -> Sorted {
+    fn of(blocks: &[Vec<u8>], key_bytes: usize) -> Sorted {
         let mut order = Vec::new();
-        for (number, block) in (0..).zip(&blocks) {
+        for (number, block) in (0..).zip(blocks) {
             let mut at = 0;
             while at < block.len() {
                 let item = item_at(block, at);
-                let mut head = [0; 8];
-                let shown = key_bytes.min(head.len());
-                head[..shown].copy_from_slice(&item[..shown]);
-                let place = u32::try_from(at).expect("an item or a block, under 128 KiB");
-                order.push(Place { head: u64::from_be_bytes(head), block: number, at: place });
+                order.push(Place::of(&item[..key_bytes], number, at));
                 at += LEN_BYTES + item.len();
             }
         }
-        let key = |place: &Place| &place.item(&blocks)[..key_bytes];
-        order.sort_unstable_by(|a, b| {
-            // The place last: equal keys stay in the order in which they came.
-            let came = || (a.block, a.at).cmp(&(b.block, b.at));
-            a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then_with(came)
-        });
-        Sorted { blocks, order }
-    }
-
-    fn items(&self) -> impl Iterator<Item = &[u8]> {
-        self.order.iter().map(|place| place.item(&self.blocks))
+        order.sort_unstable();
+        // The first bytes decide nearly always. Equal keys stay in the order in which they came.
+        for alike in order.chunk_by_mut(|a, b| a.head() == b.head()).filter(|it| it.len() > 1) {
+            alike.sort_by(|a, b| a.item(blocks)[..key_bytes].cmp(&b.item(blocks)[..key_bytes]));
+        }
+        // Copied in order here, on one of several threads: who takes the items is alone.
+        let mut bytes = Vec::with_capacity(blocks.iter().map(Vec::len).sum());
+        for place in order {
+            push_item(&mut bytes, &[place.item(blocks)]);
+        }
+        Sorted(bytes)
     }
 }
 
 impl Place {
-    fn item(self, blocks: &[Vec<u8>]) -> &[u8] {
-        item_at(&blocks[self.block as usize], self.at as usize)
+    fn of(key: &[u8], block: u32, at: usize) -> Place {
+        let mut head = [0; 8];
+        let shown = key.len().min(head.len());
+        head[..shown].copy_from_slice(&key[..shown]);
+        let at = u32::try_from(at).expect("an item or a block, under 128 KiB");
+        let place = u64::from(block) << 32 | u64::from(at);
+        Place(u128::from(u64::from_be_bytes(head)) << 64 | u128::from(place))
     }
+
+    fn head(self) -> u128 {
+        self.0 >> 64
+    }
+
+    fn item(self, blocks: &[Vec<u8>]) -> &[u8] {
+        let [block, at] = [self.0 >> 32, self.0].map(|part| part as u32 as usize);
+        item_at(&blocks[block], at)
+    }
+}
+
+/// Appends an item, in parts, with its length in front.
+fn push_item(block: &mut Vec<u8>, parts: &[&[u8]]) {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let len = u16::try_from(bytes).expect("items are bounded by the caller");
+    block.extend_from_slice(&len.to_le_bytes());
+    parts.iter().for_each(|part| block.extend_from_slice(part));
 }
 
 fn items_of(block: &[u8]) -> impl Iterator<Item = &[u8]> {
