@@ -202,17 +202,11 @@ impl Batch {
 
     fn plan_tokens<'a>(
         &mut self,
-        tokens: impl Iterator<Item = &'a [u8]>,
+        tokens: impl ExactSizeIterator<Item = &'a [u8]>,
         serving: &Serving,
     ) -> Range<usize> {
         let from = self.digests.len();
-        for token in tokens {
-            let digest = serving.domain.digest(token).unwrap_or_else(|_| {
-                self.malformed.push(self.digests.len());
-                Digest::default()
-            });
-            self.digests.push(digest);
-        }
+        serving.domain.digest_many(tokens, &mut self.digests, &mut self.malformed);
         from..self.digests.len()
     }
 

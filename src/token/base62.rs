@@ -14,8 +14,6 @@ const _: () = assert!(HALF_LIMIT < u64::MAX as u128);
 
 /// Value of a byte that is no digit.
 const NO_DIGIT: u8 = 0xFF;
-/// A bit that it has and no digit's value has.
-const NO_DIGIT_BIT: u8 = 0x80;
 
 const VALUES: [u8; 256] = {
     let mut values = [NO_DIGIT; 256];
@@ -29,8 +27,7 @@ const VALUES: [u8; 256] = {
 
 /// Whether all bytes are digits. Without a branch a byte: nearly all texts that come are tokens.
 pub(super) fn are_digits(bytes: &[u8]) -> bool {
-    let seen = bytes.iter().fold(0, |seen, &byte| seen | VALUES[usize::from(byte)]);
-    seen & NO_DIGIT_BIT == 0
+    bytes.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
 /// A CRC-32 as six digits, most significant first.

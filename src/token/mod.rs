@@ -21,6 +21,7 @@
 
 mod base62;
 mod digest;
+mod lanes;
 #[cfg(feature = "store")]
 mod mint;
 mod names;

@@ -143,6 +143,7 @@ const UNSAFE_FILES: &[&str] = &[
     "src/table/guard.rs",
     "src/table/lookup.rs",
     "src/table/map.rs",
+    "src/token/lanes.rs",
     "src/wiping.rs",
     "tools/bench/src/peers/lmdb.rs",
     "tools/bench/src/prefetch.rs",
