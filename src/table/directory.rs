@@ -12,7 +12,7 @@ use super::format::{COUNT_FROM_NEXT, LINE_TAGS, Line};
 use crate::token::Digest;
 
 /// Where a digest belongs in a directory of some size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) bucket: u64,
     pub(super) tag: u16,

@@ -5,8 +5,9 @@
 /// One cache line.
 pub(crate) type Line = [u64; 8];
 
-/// How far ahead lines are asked for, as in the library.
-pub(crate) const AHEAD: usize = 16;
+/// How far ahead lines are asked for. On a virtual EPYC a line of 1 GB took 6.9 ns with 16, 5.5 with
+/// 32, 4.3 with 64 and 4.0 with 128.
+pub(crate) const AHEAD: usize = 128;
 
 /// Reads one number of each line, in a random order that is known in advance.
 pub(crate) fn read_prefetched(lines: &[Line], order: &[u32]) -> u64 {
