@@ -4,8 +4,8 @@
 //! virtual core halts, fifty on another. A worker that was asked a moment ago may be asked again in
 //! less than that. So it looks for as long as `spin_us`, giving way to whoever else would run, and
 //! less and less often while that gains nothing: each look in vain doubles the waits that park at
-//! once. A look is in vain as well when it found a question only since it gave way: who asked was
-//! waiting for this core, and to park gives it away at less cost.
+//! once. A look ends, and was in vain, when somebody else ran because it gave way: then the core is
+//! wanted, perhaps by who asks, and to park gives it away at less cost.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -62,15 +62,15 @@ impl Look {
         Look { began: now, glanced: now, had_the_core: true }
     }
 
-    /// How long it takes up to this glance.
-    pub(super) fn took(&mut self) -> Duration {
+    /// Whether there is no further glance: it takes too long, or somebody else waits for the core.
+    pub(super) fn is_over(&mut self, limit: Duration) -> bool {
         let now = Instant::now();
         self.had_the_core &= now - self.glanced < GLANCE;
         self.glanced = now;
-        now - self.began
+        !self.had_the_core || now - self.began >= limit
     }
 
-    /// Whether nobody else has run on this core since.
+    /// Whether nobody else has run on this core since it began.
     pub(super) fn had_the_core(&self) -> bool {
         self.had_the_core && self.glanced.elapsed() < GLANCE
     }
@@ -113,12 +113,10 @@ mod tests {
         // Of many, since the machine may be taken from the test at any moment.
         assert!((0..1000).any(|_| Look::begin().had_the_core()));
         let mut look = Look::begin();
-        while look.took() < 2 * GLANCE {
-            // Another program has the core for so long.
-            let began = Instant::now();
-            while began.elapsed() < GLANCE {}
-        }
-        assert!(!look.had_the_core());
+        // Another program has the core for so long.
+        let began = Instant::now();
+        while began.elapsed() < GLANCE {}
+        assert!(look.is_over(LIMIT) && !look.had_the_core());
     }
 
     #[test]

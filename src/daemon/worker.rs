@@ -216,7 +216,7 @@ impl Worker {
             let mut look = Look::begin();
             loop {
                 self.poll(events, Some(&AT_ONCE));
-                if !events.is_empty() || look.took() >= self.spin.limit {
+                if !events.is_empty() || look.is_over(self.spin.limit) {
                     break;
                 }
                 thread::yield_now();

@@ -225,7 +225,8 @@ mod tests {
     /// With vectors, if there are any, and without, on random keys and texts of all lengths.
     #[test]
     fn lanes_hash_as_the_crate_does() {
-        let inputs = if std::env::var_os("ADAMANT_RELEASE").is_some() { 10_000_000 } else { 40_000 };
+        let inputs =
+            if std::env::var_os("ADAMANT_RELEASE").is_some() { 10_000_000 } else { 40_000 };
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         let mut word = || {
             random ^= random << 13;

@@ -16,7 +16,7 @@ use anyhow::{Context, ensure};
 
 use crate::disk::Rates;
 use crate::homes::{self, List};
-use crate::keys::Keys;
+use crate::keys::{Keys, Spread};
 use crate::machine;
 use crate::peers::lmdb::Lmdb;
 use crate::programs::{Daemon, Program, connect};
@@ -40,6 +40,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     in_memory(settings, report, folder.path())?;
+    uneven(settings, report, folder.path())?;
     with_files(settings, report, folder.path())
 }
 
@@ -109,6 +110,28 @@ fn in_memory(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow:
     say_bytes(report, &home, records)?;
     first_answer(settings, report, &home, &keys)?;
     Ok(fs::remove_dir_all(&home)?)
+}
+
+/// Digests that no hash would give, which fall into few of the sorter's buckets: half as many, so
+/// that what grows faster than the list is seen.
+fn uneven(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow::Result<()> {
+    let records = settings.sizes.build / 10;
+    report.section(&format!("Building from {records} digests that are no hashes, and from half"));
+    let mut rates = [Vec::new(), Vec::new()];
+    for spread in std::iter::once(Spread::Even).chain(Spread::UNEVEN) {
+        for (records, rates) in [records, records / 2].into_iter().zip(&mut rates) {
+            let list = folder.join("list.ndjson");
+            List::of_keys(&Keys::spread(9, records, spread), 0, true).write(&list)?;
+            let build = Build::run(folder, &list, IN_MEMORY)?;
+            rates.push(records as f64 / build.seconds / 1e6);
+            fs::remove_file(list)?;
+        }
+        let [whole, half] = rates.each_mut().map(|rates| Figure::of(std::mem::take(rates)));
+        let name = spread.name();
+        report.base(&format!("{name}, half of them"), "M/s", &half);
+        report.figure(&format!("{name}, all"), "M/s", &whole, ("half of them", &half));
+    }
+    Ok(())
 }
 
 /// The same digests, as each side takes them.

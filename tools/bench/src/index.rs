@@ -19,7 +19,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::floors::{Region, region_bytes};
-use crate::keys::{Answers, BLOCK, Draw, Keys, Way, value_of};
+use crate::keys::{Answers, BLOCK, Draw, Keys, Spread, Way, value_of};
 use crate::lines::Counter;
 use crate::machine;
 use crate::peers::{Peer, Sorted};
@@ -49,7 +49,39 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     if let (Some(middle), Some(large)) = (hit_of(middle), hit_of(large)) {
         report.fact(Fact::HitLargeOverMiddle, large.median() / middle.median());
     }
+    uneven(settings, report)?;
     machine::unpin()
+}
+
+/// Digests that no hash would give, beside a binary search of the same ones.
+fn uneven(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
+    let records = settings.sizes.index[0];
+    report.section(&format!("Look-ups of digests that are no hashes, {records} records"));
+    for spread in Spread::UNEVEN {
+        let folder = tempfile::tempdir()?;
+        let keys = Keys::spread(records as u64, records, spread);
+        let sorted = keys.sorted();
+        let new = NewFile::create(folder.path())?;
+        write(&new, folder.path(), &sorted)?;
+        let table = Table::open(new.file())?;
+        table.verify()?;
+        let peer = Sorted::new(&sorted);
+        let (mut ours, mut search) = (Vec::new(), Vec::new());
+        for round in 0..settings.rounds {
+            let mut draw = Draw::new(keys, round as u64 + 3);
+            let lookups = settings.lookups / 10;
+            let of_table = |block: &[Digest]| of_table(&table, block);
+            ours.push(look_up_ns(&mut draw, Way::Half, lookups, of_table)?);
+            let of_peer = |block: &[Digest]| peer.look_up(block);
+            search.push(look_up_ns(&mut draw, Way::Half, lookups, of_peer)?);
+        }
+        let [ours, search] = [ours, search].map(Figure::of);
+        let name = spread.name();
+        report.base(&format!("slice::binary_search, {name}, half of each"), "ns", &search);
+        let beside = ("slice::binary_search", &search);
+        report.figure(&format!("get_many, {name}, half of each"), "ns", &ours, beside);
+    }
+    Ok(())
 }
 
 /// Memory for the digests in order, the floor, and the map; once more for the copy in small pages,

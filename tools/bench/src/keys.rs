@@ -17,23 +17,61 @@ pub(crate) type Value = [u8; 16];
 pub(crate) struct Keys {
     seed: u64,
     count: usize,
+    spread: Spread,
+}
+
+/// How digests lie among all that there could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// As hashes do.
+    Even,
+    /// Their first eight bytes count: all are in one bucket of the directory.
+    Counting,
+    /// Their first sixteen bytes are the same: one bucket, and the sorter's first bytes say nothing.
+    OnePrefix,
+    /// Their first two bytes are the same: a few buckets hold all.
+    Narrow,
+}
+
+impl Spread {
+    pub(crate) const UNEVEN: [Spread; 3] = [Spread::Counting, Spread::OnePrefix, Spread::Narrow];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Spread::Even => "even digests",
+            Spread::Counting => "digests that count",
+            Spread::OnePrefix => "digests of one prefix",
+            Spread::Narrow => "digests of a few buckets",
+        }
+    }
 }
 
 impl Keys {
     pub(crate) fn new(seed: u64, count: usize) -> Keys {
-        Keys { seed: mixed(seed), count }
+        Keys::spread(seed, count, Spread::Even)
+    }
+
+    /// As an attacker would choose them, who can choose digests.
+    pub(crate) fn spread(seed: u64, count: usize, spread: Spread) -> Keys {
+        Keys { seed: mixed(seed), count, spread }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Two numbers never have the same digest: their first eight bytes already differ.
+    /// Two numbers never have the same digest: bytes 16 to 23 already differ.
     pub(crate) fn digest(&self, number: u64) -> Digest {
         let mut digest = [0; 32];
         for (at, part) in digest.chunks_exact_mut(8).enumerate() {
             let counter = number.wrapping_mul(4).wrapping_add(at as u64);
             part.copy_from_slice(&mixed(self.seed.wrapping_add(counter)).to_le_bytes());
+        }
+        match self.spread {
+            Spread::Even => {}
+            Spread::Counting => digest[..8].copy_from_slice(&number.to_be_bytes()),
+            Spread::OnePrefix => digest[..16].fill(7),
+            Spread::Narrow => digest[..2].fill(7),
         }
         digest
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adamant::wire::DIGESTS_MAX;
 use anyhow::ensure;
@@ -96,44 +96,83 @@ fn neighbour(
     let single = script(pool, 1, 1024)?;
     let heavy = script(pool, 1024, 16)?;
     let long = Duration::from_millis(if settings.is_quick { 100 } else { 2000 });
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let (mut alone, mut busy, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.rounds {
-        alone.push(p99_us(daemon, &single, None, long)?);
-        beside.push(p99_us(daemon, &single, Some(&heavy), long)?);
+        alone.push(p99_us(daemon, &single, Neighbour::Nobody, long)?);
+        busy.push(p99_us(daemon, &single, Neighbour::Elsewhere, long)?);
+        beside.push(p99_us(daemon, &single, Neighbour::Heavy(&heavy), long)?);
     }
-    let (alone, beside) = (Figure::of(alone), Figure::of(beside));
+    let [alone, busy, beside] = [alone, busy, beside].map(Figure::of);
     report.base("one request at a time, open loop, p99, alone", "us", &alone);
+    let name = "the same beside two threads that ask nobody";
+    report.figure(name, "us", &busy, ("alone", &alone));
     let name = "the same beside batches of 1,024 without pause";
     let times = report.figure(name, "us", &beside, ("alone", &alone));
     report.fact(Fact::HeavyNeighbour, times);
     Ok(())
 }
 
+/// Who keeps the machine busy meanwhile.
+#[derive(Clone, Copy)]
+enum Neighbour<'a> {
+    Nobody,
+    /// Two threads that have nothing to do with the daemon, each for as long as a batch takes and
+    /// then again: what comes of it is the machine's doing.
+    Elsewhere,
+    /// A client without pause, and so the worker that answers it.
+    Heavy(&'a Script),
+}
+
+/// About what a batch of 1,024 keeps a worker.
+const BATCH: Duration = Duration::from_micros(40);
+
+impl Neighbour<'_> {
+    fn go_on(self, daemon: &Daemon, stop: &AtomicBool) -> anyhow::Result<()> {
+        let stopped = || stop.load(Ordering::Relaxed);
+        match self {
+            Neighbour::Nobody => {}
+            Neighbour::Elsewhere => {
+                while !stopped() {
+                    let began = Instant::now();
+                    while began.elapsed() < BATCH {}
+                    // Because a client waits for its answer, too.
+                    thread::sleep(Duration::from_nanos(1));
+                }
+            }
+            Neighbour::Heavy(script) => {
+                let mut stream = connect(daemon)?;
+                while !stopped() {
+                    play(&mut stream, script)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 fn p99_us(
     daemon: &Daemon,
     single: &Script,
-    heavy: Option<&Script>,
+    neighbour: Neighbour<'_>,
     long: Duration,
 ) -> anyhow::Result<f64> {
     let stop = AtomicBool::new(false);
     let mut stream = connect(daemon)?;
-    let heavy = heavy.map(|heavy| Ok::<_, anyhow::Error>((connect(daemon)?, heavy))).transpose()?;
-    let outcome =
-        thread::scope(|scope| {
-            if let Some((mut stream, heavy)) = heavy {
-                let stop = &stop;
-                scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) && play(&mut stream, heavy).is_ok() {}
-                });
-            }
-            let asking = scope.spawn(|| {
-                let any = |_, _: &[u8]| true;
-                open_loop::ask(&mut stream, single, RATE, &stop, any)
-            });
-            thread::sleep(long);
-            stop.store(true, Ordering::Relaxed);
-            asking.join().expect("the client does not panic")
-        })?;
+    let threads = if matches!(neighbour, Neighbour::Elsewhere) { 2 } else { 1 };
+    let outcome = thread::scope(|scope| {
+        let go_on = |_| scope.spawn(|| neighbour.go_on(daemon, &stop));
+        let neighbours: Vec<_> = (0..threads).map(go_on).collect();
+        let asking = scope.spawn(|| {
+            let any = |_, _: &[u8]| true;
+            open_loop::ask(&mut stream, single, RATE, &stop, any)
+        });
+        thread::sleep(long);
+        stop.store(true, Ordering::Relaxed);
+        for neighbour in neighbours {
+            neighbour.join().expect("a neighbour does not panic")?;
+        }
+        asking.join().expect("the client does not panic")
+    })?;
     ensure!(outcome.times.len() > 10, "only {} requests", outcome.times.len());
     Ok(percentile_us(&outcome.times, 99.0))
 }
