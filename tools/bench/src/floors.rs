@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
     }
     machine::unpin()?;
     for (name, cores) in [("one core", [0, 0]), ("two cores", [0, 1])] {
-        let mut ping_pong = PingPong::start(cores[1])?;
+        let mut ping_pong = PingPong::start(cores[1], 1)?;
         machine::pin(cores[0])?;
         let questions = settings.questions;
         let rounds = (0..settings.rounds).map(|_| ping_pong.p50_us(questions));
@@ -114,9 +114,11 @@ impl Region {
     }
 }
 
-/// A question and its answer between two blocking threads that do nothing else.
+/// Questions and their answers between two blocking threads that do nothing else.
 pub(crate) struct PingPong {
     line: Line,
+    /// So many questions in one write, and as many answers.
+    together: usize,
     /// Ends when the line is closed.
     _server: JoinHandle<anyhow::Result<()>>,
     protocol: Arc<dyn Protocol>,
@@ -124,25 +126,27 @@ pub(crate) struct PingPong {
 
 impl PingPong {
     /// With the answering thread on that core.
-    pub(crate) fn start(core: usize) -> anyhow::Result<PingPong> {
+    pub(crate) fn start(core: usize, together: usize) -> anyhow::Result<PingPong> {
         let (client, mut server) = UnixStream::pair()?;
         let thread = std::thread::spawn(move || -> anyhow::Result<()> {
             machine::pin(core)?;
-            let (mut question, answer) = ([0; QUESTION_BYTES], [0; ANSWER_BYTES]);
+            let mut question = vec![0; QUESTION_BYTES * together];
+            let answer = vec![0; ANSWER_BYTES * together];
             while server.read_exact(&mut question).is_ok() {
                 server.write_all(&answer)?;
             }
             Ok(())
         });
-        Ok(PingPong { line: Line::over(client), _server: thread, protocol: Arc::new(Nothing) })
+        let (line, protocol) = (Line::over(client), Arc::new(Nothing));
+        Ok(PingPong { line, together, _server: thread, protocol })
     }
 
-    /// Microseconds, from the core that the caller is on.
-    pub(crate) fn p50_us(&mut self, questions: usize) -> anyhow::Result<f64> {
+    /// Microseconds of one turn, from the core that the caller is on.
+    pub(crate) fn p50_us(&mut self, turns: usize) -> anyhow::Result<f64> {
         let pool = Pool::Derived(Keys::new(1, 1));
-        let shape = Shape { requests: 1, keys: 1 };
+        let shape = Shape { requests: self.together, keys: 1 };
         let mut random = Random::new(1);
-        let script = Script::make(&self.protocol, &pool, &mut random, shape, questions)?;
+        let script = Script::make(&self.protocol, &pool, &mut random, shape, turns)?;
         Ok(percentile_us(&self.line.play_timed(&script, Waiting::Sleeping)?, 50.0))
     }
 }

@@ -59,7 +59,7 @@ fn measure(
     core: usize,
     waiting: Waiting,
 ) -> anyhow::Result<(Vec<f64>, Vec<Vec<f64>>)> {
-    let mut ping_pong = PingPong::start(SERVER_CORE)?;
+    let mut ping_pong = PingPong::start(SERVER_CORE, 1)?;
     machine::pin(core)?;
     let streams = servers.iter().map(|server| server.connect().map(Line::over));
     let mut lines: Vec<Line> = streams.collect::<anyhow::Result<_>>()?;

@@ -109,9 +109,9 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
         let found = report.steady(
             settings.tries,
             || measure(settings, &servers, large.as_ref(), core),
-            |found| &found.1,
+            |found| &found.floor,
         )?;
-        say(report, placement, &found.0);
+        say(report, placement, &found);
     }
     drop(large);
     fair::run(settings, report, &servers)
@@ -185,13 +185,22 @@ fn start_large(
     Ok(Some(frames::start(name, &home.path, &pool, Arc::new(frames::Digests))?))
 }
 
-/// All rounds, and the floor of each.
+/// All rounds.
+struct Measured<'a> {
+    cases: Vec<Case<'a>>,
+    /// A bare ping-pong, in microseconds.
+    floor: Vec<f64>,
+    /// What the socket allows of [`Load::Pipelined`] when nobody looks anything up, in million keys
+    /// a second.
+    pipelined: Vec<f64>,
+}
+
 fn measure<'a>(
     settings: &Settings,
     servers: &'a Servers,
     large: Option<&'a Server>,
     core: usize,
-) -> anyhow::Result<(Vec<Case<'a>>, Vec<f64>)> {
+) -> anyhow::Result<Measured<'a>> {
     let mut cases = Vec::new();
     for load in Load::ALL {
         for server in servers.all() {
@@ -201,17 +210,20 @@ fn measure<'a>(
     for server in std::iter::once(&servers.tokens).chain(large) {
         cases.push(Case::new(server, Load::Batches)?);
     }
-    let mut floor = Vec::new();
-    let mut ping_pong = PingPong::start(SERVER_CORE)?;
+    let (mut floor, mut pipelined) = (Vec::new(), Vec::new());
+    let mut ping_pong = PingPong::start(SERVER_CORE, 1)?;
+    let Shape { requests: together, .. } = Load::Pipelined.shape();
+    let mut bytes_alone = PingPong::start(SERVER_CORE, together)?;
     machine::pin(core)?;
     for round in 0..settings.rounds {
         floor.push(ping_pong.p50_us(settings.questions / 4)?);
+        pipelined.push(together as f64 / bytes_alone.p50_us(settings.questions / 4)?);
         for case in &mut cases {
             case.play(settings, &mut Random::new(round as u64 + 1))?;
         }
     }
     machine::unpin()?;
-    Ok((cases, floor))
+    Ok(Measured { cases, floor, pipelined })
 }
 
 impl<'a> Case<'a> {
@@ -245,7 +257,8 @@ impl<'a> Case<'a> {
 }
 
 /// Prints all cases, ours beside the peers.
-fn say(report: &mut Report, placement: &str, cases: &[Case<'_>]) {
+fn say(report: &mut Report, placement: &str, measured: &Measured<'_>) {
+    let cases = &measured.cases;
     let is_one_core = placement == PLACEMENTS[0].0;
     for load in Load::ALL {
         report.note(load.name());
@@ -258,6 +271,11 @@ fn say(report: &mut Report, placement: &str, cases: &[Case<'_>]) {
         }
         for ours in of_load().filter(|case| !is_peer(case)).map(Said::of) {
             let over = ours.say(report, placement, &peers);
+            if load == Load::Pipelined {
+                let floor = Figure::of(measured.pipelined.clone());
+                report.base("floor: as many bytes to and fro, no work", "M keys/s", &floor);
+                report.figure("    ours, over that", "M keys/s", &ours.rate, ("floor", &floor));
+            }
             if is_one_core {
                 over.remember(report, load, &ours);
             }
