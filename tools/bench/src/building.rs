@@ -39,6 +39,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
+    tenth(settings, report, folder.path())?;
     in_memory(settings, report, folder.path())?;
     uneven(settings, report, folder.path())?;
     with_files(settings, report, folder.path())
@@ -106,10 +107,35 @@ fn in_memory(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow:
         rounds.add(&inputs, disk_bytes(settings))?;
     }
     inputs.remove()?;
-    let home = rounds.say(report)?;
+    let home = rounds.say(report, records)?;
     say_bytes(report, &home, records)?;
-    first_answer(settings, report, &home, &keys)?;
+    let (start, private) = first_answer(settings, report, &home, &keys)?;
+    report.fact(Fact::DaemonStart, start.median());
+    report.fact(Fact::DaemonPrivate, private.median());
     Ok(fs::remove_dir_all(&home)?)
+}
+
+/// The lines of the plot.
+const BUILD_LINE: &str = "build";
+const START_LINE: &str = "daemon's first answer";
+const MEMORY_LINE: &str = "daemon's memory";
+
+/// A tenth of the list, for the plot.
+fn tenth(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow::Result<()> {
+    let records = settings.sizes.build / 10;
+    report.section(&format!("Building from a list of {records} tokens, in memory"));
+    let keys = Keys::new(9, records);
+    let list = folder.join("list.ndjson");
+    List::of_keys(&keys, 0, true).write(&list)?;
+    let mut seconds = Vec::new();
+    for _ in 0..settings.rounds.min(ROUNDS_MAX) {
+        seconds.push(Build::run(folder, &list, IN_MEMORY)?.seconds);
+    }
+    let seconds = Figure::of(seconds);
+    report.base("adamant build --from", "s", &seconds);
+    report.point(BUILD_LINE, records, &seconds);
+    first_answer(settings, report, &folder.join("home"), &keys)?;
+    Ok(fs::remove_file(list)?)
 }
 
 /// Digests that no hash would give, which fall into few of the sorter's buckets: half as many, so
@@ -187,7 +213,7 @@ impl Rounds {
     }
 
     /// Prints all, and gives the home that was built last.
-    fn say(self, report: &mut Report) -> anyhow::Result<PathBuf> {
+    fn say(self, report: &mut Report, records: usize) -> anyhow::Result<PathBuf> {
         let [disk, ours, sort, lmdb] = [self.disk, self.ours, self.sort, self.lmdb].map(Figure::of);
         report.base("floor: as many bytes written and synced", "M/s", &disk);
         report.base("sort(1), 2 threads, the digests in hex", "M/s", &sort);
@@ -199,6 +225,8 @@ impl Rounds {
         report.fact(Fact::BuildOverSort, over_sort);
         report.fact(Fact::BuildOverLmdb, over_lmdb);
         let last = self.last.context("at least one round")?;
+        let seconds = Figure::once(records as f64 / ours.median() / 1e6);
+        report.point(BUILD_LINE, records, &seconds);
         say_memory(report, &last);
         Ok(last.home)
     }
@@ -246,13 +274,14 @@ fn say_bytes(report: &mut Report, home: &Path, records: usize) -> anyhow::Result
     Ok(())
 }
 
-/// From the start of the daemon to its first answer, with the files in the page cache.
+/// Seconds from the start of the daemon to its first answer, with the files in the page cache, and
+/// its private memory in MiB.
 fn first_answer(
     settings: &Settings,
     report: &mut Report,
     home: &Path,
     keys: &Keys,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(Figure, Figure)> {
     let (mut starts, mut private) = (Vec::new(), Vec::new());
     for _ in 0..settings.rounds.min(ROUNDS_MAX) {
         let began = Instant::now();
@@ -266,9 +295,9 @@ fn first_answer(
     let [starts, private] = [starts, private].map(Figure::of);
     report.base("start of the daemon to its first answer", "s", &starts);
     report.base("private memory of the daemon", "MiB", &private);
-    report.fact(Fact::DaemonStart, starts.median());
-    report.fact(Fact::DaemonPrivate, private.median());
-    Ok(())
+    report.point(START_LINE, keys.count(), &starts);
+    report.point(MEMORY_LINE, keys.count(), &private);
+    Ok((starts, private))
 }
 
 /// A list that does not fit the memory it is given: sorted runs are written and merged.
@@ -299,6 +328,9 @@ fn with_files(settings: &Settings, report: &mut Report, folder: &Path) -> anyhow
     say_memory(report, &build);
     let part = build.private_bytes as f64 / memory_bytes as f64;
     report.fact(Fact::BuildMemoryOverLimit, part);
+    report.point(BUILD_LINE, records, &Figure::once(build.seconds));
+    fs::remove_file(list)?;
+    first_answer(settings, report, &build.home, &keys)?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapMut};
@@ -12,13 +11,14 @@ use zerocopy::FromBytes;
 use crate::keys::{BLOCK, Keys, Random};
 use crate::machine;
 use crate::prefetch::{Line as CacheLine, read_chain, read_prefetched};
+use crate::readiness;
 use crate::report::{Figure, Report};
 use crate::settings::Settings;
 use crate::socket::talk::{Key, Line, Pool, Protocol, Script, Shape, Waiting, percentile_us};
 
 /// The size of a question about one digest, and of its answer.
-const QUESTION_BYTES: usize = 62;
-const ANSWER_BYTES: usize = 84;
+pub(crate) const QUESTION_BYTES: usize = 62;
+pub(crate) const ANSWER_BYTES: usize = 84;
 
 pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
     report.section("Floors");
@@ -49,7 +49,7 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
         machine::unpin()?;
         report.base(&format!("ping-pong over a Unix socket, {name}, p50"), "us", &figure);
     }
-    Ok(())
+    readiness::run(settings, report)
 }
 
 /// What a region takes, and the order in which it is filled.
@@ -119,8 +119,6 @@ pub(crate) struct PingPong {
     line: Line,
     /// So many questions in one write, and as many answers.
     together: usize,
-    /// Ends when the line is closed.
-    _server: JoinHandle<anyhow::Result<()>>,
     protocol: Arc<dyn Protocol>,
 }
 
@@ -128,7 +126,8 @@ impl PingPong {
     /// With the answering thread on that core.
     pub(crate) fn start(core: usize, together: usize) -> anyhow::Result<PingPong> {
         let (client, mut server) = UnixStream::pair()?;
-        let thread = std::thread::spawn(move || -> anyhow::Result<()> {
+        // Ends when the line is closed.
+        std::thread::spawn(move || -> anyhow::Result<()> {
             machine::pin(core)?;
             let mut question = vec![0; QUESTION_BYTES * together];
             let answer = vec![0; ANSWER_BYTES * together];
@@ -137,8 +136,12 @@ impl PingPong {
             }
             Ok(())
         });
-        let (line, protocol) = (Line::over(client), Arc::new(Nothing));
-        Ok(PingPong { line, together, _server: thread, protocol })
+        Ok(PingPong { together, ..PingPong::over(client) })
+    }
+
+    /// One question at a time, to whoever answers at the other end.
+    pub(crate) fn over(client: UnixStream) -> PingPong {
+        PingPong { line: Line::over(client), together: 1, protocol: Arc::new(Nothing) }
     }
 
     /// Microseconds of one turn, from the core that the caller is on.

@@ -21,6 +21,7 @@ mod peers;
 mod plot;
 mod prefetch;
 mod programs;
+mod readiness;
 mod report;
 mod rotate;
 mod settings;

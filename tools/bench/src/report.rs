@@ -73,12 +73,12 @@ pub(crate) enum Fact {
     ConnectionsMemory,
 }
 
-/// A place of the plot: a size, and nanoseconds a look-up.
+/// A place of the plot: a size, and what was measured of it in the unit of its line.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub(crate) line: &'static str,
     pub(crate) records: usize,
-    pub(crate) ns: f64,
+    pub(crate) value: f64,
 }
 
 /// All figures of a run.
@@ -168,7 +168,7 @@ impl Report {
     }
 
     pub(crate) fn point(&mut self, line: &'static str, records: usize, figure: &Figure) {
-        self.points.push(Point { line, records, ns: figure.median });
+        self.points.push(Point { line, records, value: figure.median });
     }
 
     pub(crate) fn points(&self) -> &[Point] {

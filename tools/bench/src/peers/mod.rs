@@ -99,7 +99,7 @@ fn measure(
         let mut draw = Draw::new(keys, round as u64 + 3);
         measured.floor.push(region.prefetched_ns(lookups, draw.random()));
         for (column, way) in WAYS.into_iter().enumerate() {
-            let ours = look_up_ns(&mut draw, way, lookups, |block| of_table(table, block))?;
+            let ours = look_up_ns(&mut draw, way, lookups, |block| of_table(table, block, BATCH))?;
             measured.ours[column].push(ours);
             for (peer, times) in peers.iter().zip(&mut measured.peers) {
                 let look_up = |block: &[Digest]| peer.look_up(block);
