@@ -76,10 +76,10 @@ impl<'a> SectionWriter<'a> {
             None => Behind::start(self.file.try_clone()?)?,
         };
         self.written += self.chunk.len() as u64;
-        match behind.write(std::mem::take(&mut self.chunk), at) {
-            Some(empty) => self.chunk = empty,
-            None => return behind.finish().map(drop),
-        }
+        let Some(empty) = behind.write(std::mem::take(&mut self.chunk), at) else {
+            return Err(behind.failure());
+        };
+        self.chunk = empty;
         self.behind = Some(behind);
         Ok(())
     }
@@ -119,6 +119,11 @@ impl Behind {
     fn write(&mut self, chunk: Vec<u8>, at: u64) -> Option<Vec<u8>> {
         self.chunks.send((chunk, at)).ok()?;
         Some(self.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES)))
+    }
+
+    /// Why it takes no more.
+    fn failure(self) -> io::Error {
+        self.finish().err().expect("a thread that ends before its last chunk has failed")
     }
 
     /// Waits until all is written, and gives the hash of it.
