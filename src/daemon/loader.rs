@@ -36,8 +36,8 @@ use crate::store::{
 use crate::table;
 use crate::token::Domain;
 
-/// How much the comparison of two generations gives way to others, as in nice(2).
-const COMPARE_NICE: i32 = 10;
+/// How much the reading of a new base beside a served one gives way to others, as in nice(2).
+const GENTLE_NICE: i32 = 10;
 
 /// Loads generations.
 pub struct Loader {
@@ -326,10 +326,13 @@ impl Loader {
         }
         let serving = Arc::clone(&self.live.serving());
         let served = serving.generation.as_ref().map_or(&[][..], |served| served.layers());
-        if served.first().is_none_or(|base| base.line != judged.manifest.tables[0]) {
+        let is_new_base = served.first().is_none_or(|base| base.line != judged.manifest.tables[0]);
+        if is_new_base {
             self.retiring.wait();
         }
-        let generation = self.store.open_to_serve(&judged, self.config.load, served)?;
+        let open = || self.store.open_to_serve(&judged, self.config.load, served);
+        let is_asked = serving.generation.is_some();
+        let generation = if is_new_base && is_asked { gently(open)?? } else { open()? };
         if let Protection::Mode { reason } = generation.protection() {
             tracing::warn!(
                 reason,
@@ -413,7 +416,7 @@ impl Loader {
             // Overlays alone: a revocation must not wait for a share of a busy machine.
             Succession::between(before, after)
         } else {
-            compare_gently(before, after)?
+            gently(|| Succession::between(before, after))?
         };
         if found.violations == 0 { Ok(()) } else { Err(LoadError::Succession(found)) }
     }
@@ -471,16 +474,16 @@ impl Loader {
 }
 
 /// Reading gigabytes may take its time; those who wait for answers come first.
-fn compare_gently(before: &Generation, after: &Generation) -> Result<Succession, LoadError> {
-    let compare = || {
-        let _ = rustix::process::nice(COMPARE_NICE);
-        Succession::between(before, after)
+fn gently<T: Send>(read: impl FnOnce() -> T + Send) -> Result<T, LoadError> {
+    let read = || {
+        let _ = rustix::process::nice(GENTLE_NICE);
+        read()
     };
     // A thread of the kernel's in every build: it shares nothing that changes.
     std::thread::scope(|scope| {
-        let comparing = std::thread::Builder::new().name("compare".to_owned());
-        let comparing = comparing.spawn_scoped(scope, compare).map_err(LoadError::Thread)?;
-        Ok(comparing.join().expect("a panic ends the process"))
+        let reading = std::thread::Builder::new().name("read".to_owned());
+        let reading = reading.spawn_scoped(scope, read).map_err(LoadError::Thread)?;
+        Ok(reading.join().expect("a panic ends the process"))
     })
 }
 

@@ -84,8 +84,9 @@ impl<'a> Lanes<'a> {
 
     /// Lanes that hold nothing are hashed as well, and forgotten.
     fn hash(&mut self, digests: &mut [Digest]) {
+        let key = array::from_fn(|word| word_of(&self.key.0, word));
         // SAFETY: a text is held only where the processor has AVX2.
-        let hashed = unsafe { compress(&words(&self.key.0), &self.blocks, &self.lens) };
+        let hashed = unsafe { compress(&key, &self.blocks, &self.lens) };
         for (digest, &place) in hashed.iter().zip(&self.places[..self.held]) {
             for (bytes, word) in digests[place].as_chunks_mut().0.iter_mut().zip(digest) {
                 *bytes = word.to_le_bytes();
@@ -126,16 +127,16 @@ mod x86_64 {
         __m256i, _mm256_add_epi32, _mm256_or_si256, _mm256_set_epi32, _mm256_set1_epi32,
         _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_xor_si256,
     };
+    use std::array;
 
-    use super::{Blocks, FLAGS, IV, LANES, ROUNDS, SCHEDULE, Words, words};
+    use super::{Blocks, FLAGS, IV, LANES, ROUNDS, SCHEDULE, Words, word_of};
 
     /// The first half of the output of one compression, in each lane. Safe where there is AVX2.
     #[target_feature(enable = "avx2")]
     pub(super) fn compress(key: &Words, blocks: &Blocks, lens: &Words) -> [Words; LANES] {
-        let texts = blocks.each_ref().map(|block| words::<16>(block));
         let mut message = [across(&[0; LANES]); 16];
         for (word, vector) in message.iter_mut().enumerate() {
-            *vector = across(&texts.each_ref().map(|text| text[word]));
+            *vector = across(&array::from_fn(|lane| word_of(&blocks[lane], word)));
         }
         let mut state = [across(&[0; LANES]); 16];
         for word in 0..8 {
@@ -211,11 +212,11 @@ mod x86_64 {
     }
 }
 
-/// Bytes as little-endian words.
-#[inline(always)]
-fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+/// A little-endian word of some bytes.
+#[inline]
+fn word_of(bytes: &[u8], word: usize) -> u32 {
     let (words, _) = bytes.as_chunks();
-    array::from_fn(|word| u32::from_le_bytes(words[word]))
+    u32::from_le_bytes(words[word])
 }
 
 #[cfg(test)]
