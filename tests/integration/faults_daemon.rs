@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use adamant::claims::Requirement;
 use adamant::client::Client;
@@ -55,12 +57,22 @@ impl Failing {
 }
 
 impl Drop for Failing {
+    /// Asks it to let go. A daemon that dies at that moment may leave it waiting for ever.
     fn drop(&mut self) {
         let pid = self.strace.id().to_string();
         let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
+        let began = Instant::now();
+        while began.elapsed() < LETTING_GO && matches!(self.strace.try_wait(), Ok(None)) {
+            // Because nothing tells when a process ends but waiting for it.
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.strace.kill();
         let _ = self.strace.wait();
     }
 }
+
+/// How long strace takes at most to let go of a daemon that lives.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Whether a running process can be traced: by root, or where the kernel lets all of a user's be.
 fn can_attach() -> bool {
