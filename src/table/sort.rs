@@ -266,6 +266,7 @@ impl Place {
         self.0 >> 64
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "block and place have 32 bits each")]
     fn item(self, blocks: &[Vec<u8>]) -> &[u8] {
         let [block, at] = [self.0 >> 32, self.0].map(|part| part as u32 as usize);
         item_at(&blocks[block], at)
