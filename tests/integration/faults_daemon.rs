@@ -63,7 +63,7 @@ impl Drop for Failing {
         let _ = Command::new("kill").args(["-s", "INT", &pid]).status();
         let began = Instant::now();
         while began.elapsed() < LETTING_GO && matches!(self.strace.try_wait(), Ok(None)) {
-            // Because nothing tells when a process ends but waiting for it.
+            // In steps, because nothing but waiting for a process tells when it ends.
             thread::sleep(Duration::from_millis(5));
         }
         let _ = self.strace.kill();
