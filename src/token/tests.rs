@@ -95,6 +95,43 @@ fn a_mistyped_token_of_ours_is_malformed_even_where_foreign_tokens_exist() {
     assert!(with_foreign.digest(&endless).is_err());
 }
 
+/// Our own that fit a block of the hash and that do not, foreign ones and nonsense, of every number
+/// up to three fillings of the lanes: each has its place, whichever were hashed together.
+#[test]
+fn many_texts_are_hashed_as_each_of_them_is() {
+    for (prefix, fits_a_block) in [("acme", true), ("abcdefghij", false)] {
+        let vectors = vectors();
+        let rows = vectors["well_formed"].as_array().unwrap();
+        let ours = rows.iter().filter(|row| text(row, "prefix") == prefix);
+        let ours: Vec<&str> = ours.map(|row| text(row, "token")).collect();
+        assert!(!ours.is_empty() && ours.iter().all(|token| (token.len() <= 64) == fits_a_block));
+        let texts: Vec<String> = (ours.iter().cycle().zip(0..25))
+            .map(|(&token, number)| match number % 6 {
+                3 => format!("secret-token:{token}"),
+                4 => token.replace(prefix, "elsewhere"),
+                5 => String::new(),
+                _ => token.to_owned(),
+            })
+            .collect();
+        for foreign in [None, Some(ForeignAlgorithm::Sha256)] {
+            (0..=texts.len())
+                .for_each(|count| same_as_each(&domain(prefix, foreign), &texts[..count]));
+        }
+    }
+}
+
+fn same_as_each(domain: &Domain, texts: &[String]) {
+    let texts = texts.iter().map(String::as_bytes);
+    // Appended to what others asked.
+    let (mut digests, mut malformed) = (vec![[9; 32]], Vec::new());
+    domain.digest_many(texts.clone(), &mut digests, &mut malformed);
+    let each: Vec<_> = texts.map(|text| domain.digest(text)).collect();
+    let expected = each.iter().map(|digest| digest.unwrap_or_default());
+    assert!(digests.into_iter().eq([[9; 32]].into_iter().chain(expected)));
+    let wrong = (1..).zip(&each).filter(|(_, digest)| digest.is_err());
+    assert!(malformed.into_iter().eq(wrong.map(|(place, _)| place)));
+}
+
 #[cfg(feature = "store")]
 #[test]
 fn minted_tokens_are_well_formed_and_differ() {
