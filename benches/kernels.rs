@@ -101,13 +101,15 @@ fn frames(c: &mut Criterion) {
     }
     let id = TokenId::default();
     let record = Record { id, table: 0, expires: TableTime(5), grant: 1 };
-    let rows = vec![Row { verdict: Verdict::Valid, record: Some(record) }; BATCH];
+    let row = Row { verdict: Verdict::Valid, record: Some(record) };
+    c.bench_function("encode a row", |b| b.iter(|| black_box(&row).encode()));
+    let rows = vec![row.encode(); BATCH];
     let mut out = Vec::new();
     c.bench_function("encode VERDICTS of 1024", |b| {
         b.iter(|| {
             out.clear();
             let head = VerdictsHead::default();
-            push_verdicts(&mut out, &head, black_box(&rows).iter().copied(), &[]);
+            push_verdicts(&mut out, &head, black_box(&rows), &[]);
             out.len()
         });
     });

@@ -31,8 +31,8 @@ use crate::time::TableTime;
 use crate::token::{Digest, Domain, DomainKey, ForeignAlgorithm, TokenId};
 use crate::verdict::Verdict;
 use crate::wire::{
-    Claims, ErrorCode, Hello, Limits, Record, Request, RequirementRef, Row, VerdictsHead,
-    cut_frame, push_error, push_hello, push_status, push_verdicts,
+    Claims, EncodedRow, ErrorCode, Hello, Limits, Record, Request, RequirementRef, Row,
+    VerdictsHead, cut_frame, push_error, push_hello, push_status, push_verdicts,
 };
 
 /// A fake daemon, which ends when it is dropped.
@@ -197,7 +197,8 @@ impl State {
         };
         let wanted = digests.iter().zip(&rows).filter(|_| claims_wanted);
         let claims: Vec<Option<Claims>> = wanted.map(claims_of).collect();
-        push_verdicts(out, &head, rows.iter().copied(), &claims);
+        let rows: Vec<EncodedRow> = rows.iter().map(Row::encode).collect();
+        push_verdicts(out, &head, &rows, &claims);
     }
 
     fn row(&self, digest: &Digest, requirement: &RequirementRef<'_>) -> Row {
@@ -207,9 +208,9 @@ impl State {
         let Some(known) = self.tokens.get(digest) else {
             return Row::without_record(Verdict::Unknown);
         };
-        let RequirementRef { kind, audience, .. } = *requirement;
+        let asked = requirement.parts();
         let view = GrantView::new(&known.grant).expect("encoded by trust");
-        let verdict = match view.admits(kind, audience, requirement.scopes()) {
+        let verdict = match view.admits(asked.kind, asked.audience, asked.scopes()) {
             _ if known.is_revoked => Verdict::Revoked,
             Ok(()) => Verdict::Valid,
             Err(Mismatch::Kind) => Verdict::WrongKind,

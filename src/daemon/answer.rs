@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::callers::{Caller, Operation};
 use super::live::Serving;
-use super::question::{Question, claims_of};
+use super::question::{Question, claims_of, row_of};
 use super::status;
 use super::{Live, live};
 use crate::store::Generation;
@@ -21,8 +21,9 @@ use crate::time::TableTime;
 use crate::token::{Digest, ForeignAlgorithm};
 use crate::verdict::Verdict;
 use crate::wire::{
-    CLAIMS_BYTES_MAX, Claims, DIGESTS_MAX, ErrorCode, FrameError, Hello, Limits, PROTOCOL_VERSION,
-    ROW_BYTES, Request, Row, push_error, push_hello, push_status, push_verdicts,
+    CLAIMS_BYTES_MAX, Claims, DIGESTS_MAX, EncodedRow, ErrorCode, FrameError, Hello, Limits,
+    PROTOCOL_VERSION, ROW_BYTES, Request, Row, push_error, push_hello, push_status, push_verdicts,
+    verdict_number,
 };
 
 /// Digests after which a tick takes no more frames: at some 20 ns each, a millisecond.
@@ -35,7 +36,7 @@ pub(super) const LIGHT_BYTES: usize = 4096;
 /// Bytes of a batch at most, with what growing buffers leave unused: digests, rows and ranks.
 pub(super) const BATCH_BYTES_MAX: usize = 2
     * (DIGESTS_A_TICK + DIGESTS_MAX)
-    * (size_of::<Digest>() + size_of::<Row>() + size_of::<Option<u32>>());
+    * (size_of::<Digest>() + ROW_BYTES + size_of::<Option<u32>>());
 
 const UNAVAILABLE: Row = Row::without_record(Verdict::Unavailable);
 
@@ -48,7 +49,8 @@ pub(super) struct Batch {
     malformed: Vec<usize>,
     /// Requirements, as they stood in their frames; nothing of one that asks for nothing.
     requirements: Vec<u8>,
-    rows: Vec<Row>,
+    /// As they stand in the replies.
+    rows: Vec<EncodedRow>,
     /// Rank of each row's record.
     ranks: Vec<Option<u32>>,
 }
@@ -228,16 +230,16 @@ impl Batch {
         for frame in &self.frames {
             output(frame.connection, &mut |out| match &frame.asks {
                 Asks::Verdicts { digests, claims_wanted, .. } => {
-                    let claims = match serving.usable(now).filter(|_| *claims_wanted) {
-                        Some(generation) => self.claims(generation, digests.clone()),
-                        None if *claims_wanted => vec![None; digests.len()],
+                    let claims = match claims_wanted.then(|| serving.usable(now)) {
+                        Some(Some(generation)) => self.claims(generation, digests.clone()),
+                        Some(None) => vec![None; digests.len()],
                         None => Vec::new(),
                     };
                     if *claims_wanted && serving.is_poisoned() {
-                        let rows = digests.clone().map(|_| UNAVAILABLE);
-                        return push_verdicts(out, &head, rows, &vec![None; digests.len()]);
+                        let rows = vec![UNAVAILABLE.encode(); digests.len()];
+                        return push_verdicts(out, &head, &rows, &vec![None; digests.len()]);
                     }
-                    push_verdicts(out, &head, self.rows[digests.clone()].iter().copied(), &claims);
+                    push_verdicts(out, &head, &self.rows[digests.clone()], &claims);
                 }
                 Asks::Hello => push_hello(out, &hello(serving)),
                 Asks::Status => push_status(out, &status::to_json(live, serving)),
@@ -251,15 +253,19 @@ impl Batch {
     }
 
     fn claims(&self, generation: &Generation, rows: Range<usize>) -> Vec<Option<Claims>> {
-        rows.map(|index| claims_of(generation, self.rows[index].record?, self.ranks[index]?))
-            .collect()
+        let claims = |index: usize| {
+            let rank = self.ranks[index]?;
+            let row = Row::decode(&self.rows[index]).expect("this batch has written it");
+            claims_of(generation, row.record?, rank)
+        };
+        rows.map(claims).collect()
     }
 
     /// Looks all digests up and gives each its row.
     fn judge_all(&mut self, serving: &Serving, now: TableTime) {
         let Batch { frames, digests, malformed, requirements, rows, ranks } = self;
         let Some(generation) = serving.usable(now) else {
-            rows.resize(digests.len(), UNAVAILABLE);
+            rows.resize(digests.len(), UNAVAILABLE.encode());
             ranks.resize(digests.len(), None);
             return;
         };
@@ -277,22 +283,22 @@ impl Batch {
                 let (end, requirement, limited) =
                     asking.next().expect("every digest is of a frame");
                 let requirement = &requirements[requirement.clone()];
-                question = Question::new(end, requirement, limited.as_deref());
+                question.turn_to(end, requirement, limited.as_deref());
             }
-            let row = if malformed.next_if_eq(&index).is_some() {
-                Row::without_record(Verdict::Malformed)
+            let (verdict, found) = if malformed.next_if_eq(&index).is_some() {
+                (Verdict::Malformed, None)
             } else {
-                question.row(generation, revoked, found, now)
+                question.judge(generation, revoked, found, now)
             };
-            ranks.push(row.record.and(found).map(|found| found.rank));
-            rows.push(row);
+            ranks.push(found.map(|found| found.rank));
+            rows.push(row_of(verdict, found).encode());
         });
     }
 
     /// What was read from a map whose file was cut meanwhile is no answer.
     fn unless_poisoned(&mut self, serving: &Serving) {
         if serving.is_poisoned() {
-            self.rows.fill(UNAVAILABLE);
+            self.rows.fill(UNAVAILABLE.encode());
             self.ranks.fill(None);
         }
     }
@@ -303,7 +309,7 @@ impl Batch {
             if let Asks::Verdicts { digests, .. } = &frame.asks {
                 frames += 1;
                 for row in &self.rows[digests.clone()] {
-                    counts[row.verdict as usize] += 1;
+                    counts[verdict_number(row)] += 1;
                 }
             }
         }

@@ -2,24 +2,27 @@
 //! the requirement. What both surfaces of the daemon answer with.
 
 use super::callers::Caller;
-use crate::claims::{Grant, Mismatch, Requirement};
+use crate::claims::{Grant, GrantView, Mismatch, Requirement};
 use crate::revocations::Revocations;
 use crate::store::{Generation, Located};
-use crate::table::{Personal, format};
+use crate::table::Personal;
 use crate::time::TableTime;
 use crate::token::{Digest, TokenId};
 use crate::verdict::{Verdict, judge};
-use crate::wire::{Claims, Record, RequirementRef, Row};
+use crate::wire::{Claims, Record, RequirementParts, Row};
 
 /// The requirement of one frame, with what it came to for the grants that were seen last.
 #[derive(Default)]
 pub(super) struct Question<'a> {
     /// First digest that is not of this frame.
     pub(super) end: usize,
-    requirement: Option<RequirementRef<'a>>,
+    /// As it stood in the frame; empty where nothing is asked for.
+    requirement: &'a [u8],
     /// Set for a caller from whom some tokens are kept.
     limited: Option<&'a Caller>,
     memo: [Option<((u8, u32), Admission)>; MEMO],
+    /// Most frames ask for nothing, and then there is nothing in it to forget.
+    memo_in_use: bool,
 }
 
 /// What a grant is to a question.
@@ -34,39 +37,43 @@ struct Admission {
 const MEMO: usize = 8;
 
 impl<'a> Question<'a> {
-    /// `requirement` is empty where nothing is asked for.
-    pub(super) fn new(
+    /// Goes on to the next frame.
+    pub(super) fn turn_to(
+        &mut self,
         end: usize,
         requirement: &'a [u8],
         limited: Option<&'a Caller>,
-    ) -> Question<'a> {
-        let asks = !requirement.is_empty();
-        let requirement = asks.then(|| RequirementRef::again(requirement));
-        Question { end, requirement, limited, memo: [None; MEMO] }
+    ) {
+        (self.end, self.requirement, self.limited) = (end, requirement, limited);
+        if std::mem::take(&mut self.memo_in_use) {
+            self.memo = [None; MEMO];
+        }
     }
 
-    /// The row of what was found.
-    pub(super) fn row(
+    /// The verdict on what was found, and the record that it comes from.
+    #[inline]
+    pub(super) fn judge<'g>(
         &mut self,
         generation: &Generation,
         revoked: Option<&Revocations>,
-        found: Option<Located<'_>>,
+        found: Option<Located<'g>>,
         now: TableTime,
-    ) -> Row {
-        let Some(Located { layer: table, record, .. }) = found else {
-            return Row::without_record(Verdict::Unknown);
-        };
-        let grant = record.grant.get();
+    ) -> (Verdict, Option<Located<'g>>) {
+        let Some(found) = found else { return (Verdict::Unknown, None) };
+        let (table, grant) = (found.layer, found.record.grant.get());
         if self.limited.is_some() && !self.admission(generation, table, grant).askable {
-            return Row::without_record(Verdict::CallerNotAllowed);
+            return (Verdict::CallerNotAllowed, None);
         }
-        judge_record(record, table, revoked, now, || match self.requirement {
-            Some(_) => self.admission(generation, table, grant).admits,
-            None => Ok(()),
+        judge_record(found, revoked, now, || {
+            if self.requirement.is_empty() {
+                return Ok(());
+            }
+            self.admission(generation, table, grant).admits
         })
     }
 
     fn admission(&mut self, generation: &Generation, table: u8, grant: u32) -> Admission {
+        self.memo_in_use = true;
         let slot = &mut self.memo[grant as usize % MEMO];
         if let Some((seen, admission)) = slot
             && *seen == (table, grant)
@@ -76,9 +83,7 @@ impl<'a> Question<'a> {
         let admission = match generation.layer(table).and_then(|layer| layer.table.grant(grant)) {
             Some(view) => Admission {
                 askable: self.limited.is_none_or(|caller| caller.may_ask_about(&view)),
-                admits: self.requirement.as_ref().map_or(Ok(()), |requirement| {
-                    view.admits(requirement.kind, requirement.audience, requirement.scopes())
-                }),
+                admits: admits(&view, self.requirement),
             },
             // Verified tables have no such grant; it admits nothing, and nobody.
             None => Admission { askable: false, admits: Err(Mismatch::Kind) },
@@ -86,6 +91,14 @@ impl<'a> Question<'a> {
         *slot = Some(((table, grant), admission));
         admission
     }
+}
+
+fn admits(grant: &GrantView<'_>, requirement: &[u8]) -> Result<(), Mismatch> {
+    if requirement.is_empty() {
+        return Ok(());
+    }
+    let asked = RequirementParts::again(requirement);
+    grant.admits(asked.kind, asked.audience, asked.scopes())
 }
 
 /// Answers about one token alone, with what was found of it.
@@ -104,32 +117,41 @@ pub(super) fn judge_one<'g>(
     let Some(grant) = grant.filter(|grant| caller.may_ask_about(grant)) else {
         return (Verdict::CallerNotAllowed, None);
     };
-    let row = judge_record(found.record, found.layer, revoked, now, || {
+    judge_record(found, revoked, now, || {
         let (kind, audience) = (asked.kind.as_deref(), asked.audience.as_deref());
         let scopes = asked.scopes.iter().map(String::as_bytes);
         grant.admits(kind.map(str::as_bytes), audience.map(str::as_bytes), scopes)
-    });
-    (row.verdict, row.record.and(Some(found)))
+    })
 }
 
-fn judge_record(
-    record: &format::Record,
-    table: u8,
+#[inline]
+fn judge_record<'g>(
+    found: Located<'g>,
     revoked: Option<&Revocations>,
     now: TableTime,
     admits: impl FnOnce() -> Result<(), Mismatch>,
-) -> Row {
+) -> (Verdict, Option<Located<'g>>) {
+    let record = found.record;
+    if TokenId::from_bytes(record.id).is_none() {
+        // Verified tables have no such record; without an id there is nothing to vouch for.
+        return (Verdict::Unknown, None);
+    }
     let mut standing = record.standing();
     if let Some(at) = revoked.and_then(|list| list.get(&record.digest)) {
         standing = standing.ending_at(at);
     }
-    let verdict = judge(&standing, now, admits);
-    let Some(id) = TokenId::from_bytes(record.id) else {
-        // Verified tables have no such record; without an id there is nothing to vouch for.
-        return Row::without_record(Verdict::Unknown);
-    };
-    let expires = TableTime(record.expires.get());
-    Row { verdict, record: Some(Record { id, table, expires, grant: record.grant.get() }) }
+    (judge(&standing, now, admits), Some(found))
+}
+
+/// The row of a verdict and its record.
+#[inline]
+pub(super) fn row_of(verdict: Verdict, found: Option<Located<'_>>) -> Row {
+    let record = found.and_then(|Located { record, layer: table, .. }| {
+        let id = TokenId::from_bytes(record.id)?;
+        let expires = TableTime(record.expires.get());
+        Some(Record { id, table, expires, grant: record.grant.get() })
+    });
+    Row { verdict, record }
 }
 
 /// The claims of a record.

@@ -30,9 +30,12 @@ pub use control::{
     push_status_request,
 };
 pub use error::{ErrorCode, FrameError};
-pub use reply::{Record, Reply, Row, Rows, Verdicts, VerdictsHead, push_verdicts};
+pub use reply::{
+    EncodedRow, Record, Reply, Row, Rows, Verdicts, VerdictsHead, push_verdicts, verdict_number,
+};
 pub use request::{
-    Request, RequirementRef, Tokens, Verify, VerifyTokens, push_verify, push_verify_tokens,
+    Request, RequirementParts, RequirementRef, Tokens, Verify, VerifyTokens, push_verify,
+    push_verify_tokens,
 };
 
 /// The only version of the protocol that this build speaks.

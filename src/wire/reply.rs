@@ -5,7 +5,7 @@ use crate::time::TableTime;
 use crate::token::{ID_BYTES, TokenId};
 use crate::verdict::Verdict;
 
-use super::bytes::{Reader, push_count, push_frame};
+use super::bytes::{Reader, push_frame};
 use super::{
     Claims, DIGESTS_MAX, ErrorCode, FrameError, Hello, ROW_BYTES, VERDICTS_HEAD_BYTES, control,
 };
@@ -77,6 +77,22 @@ pub struct VerdictsHead {
     pub age_s: u64,
 }
 
+impl VerdictsHead {
+    /// What stands before the rows, the number of the reply and their count too.
+    fn encode(&self, rows: usize) -> [u8; VERDICTS_HEAD_BYTES] {
+        let flags = if self.stale { STALE } else { 0 };
+        let words = [
+            u64::from(VERDICTS) | u64::from(flags) << 32,
+            self.epoch,
+            self.generation,
+            self.revocations,
+            self.age_s,
+            rows as u64,
+        ];
+        zerocopy::transmute!(words.map(u64::to_le_bytes))
+    }
+}
+
 /// The answers to one VERIFY or VERIFY_TOKENS.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdicts<'a> {
@@ -133,7 +149,7 @@ fn check_claims(rows: &Rows<'_>, claims: &[Option<Claims>]) -> Result<(), FrameE
 
 /// The rows of a reply, in order. All were checked when it was decoded.
 #[derive(Clone, Debug)]
-pub struct Rows<'a>(std::slice::Iter<'a, [u8; ROW_BYTES]>);
+pub struct Rows<'a>(std::slice::Iter<'a, EncodedRow>);
 
 impl Iterator for Rows<'_> {
     type Item = Row;
@@ -165,6 +181,15 @@ pub struct Row {
     pub record: Option<Record>,
 }
 
+/// A row as it stands in a reply.
+pub type EncodedRow = [u8; ROW_BYTES];
+
+/// The number of the verdict in a row that [`Row::encode`] has written.
+pub fn verdict_number(row: &EncodedRow) -> usize {
+    const _: () = assert!(Verdict::ALL.len() <= u8::MAX as usize);
+    usize::from(row[0])
+}
+
 /// What a table says of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -186,7 +211,8 @@ impl Row {
     }
 
     /// The row as it stands in the reply.
-    pub fn encode(&self) -> [u8; ROW_BYTES] {
+    #[inline]
+    pub fn encode(&self) -> EncodedRow {
         assert!(self.is_consistent(), "a verdict is given from the record that its row shows");
         let mut out = [0; ROW_BYTES];
         out[..ID_AT].copy_from_slice(&(self.verdict as u32).to_le_bytes());
@@ -201,7 +227,7 @@ impl Row {
     }
 
     /// Reads a row, and refuses one that contradicts itself.
-    pub fn decode(row: &[u8; ROW_BYTES]) -> Result<Row, FrameError> {
+    pub fn decode(row: &EncodedRow) -> Result<Row, FrameError> {
         let mut reader = Reader::new(row);
         let found = reader.u32()?;
         let verdict = Verdict::from_number(found).ok_or(FrameError::Verdict { found })?;
@@ -237,21 +263,13 @@ impl Row {
 pub fn push_verdicts(
     out: &mut Vec<u8>,
     head: &VerdictsHead,
-    rows: impl ExactSizeIterator<Item = Row>,
+    rows: &[EncodedRow],
     claims: &[Option<Claims>],
 ) {
-    let count = rows.len();
-    assert!(claims.is_empty() || claims.len() == count, "claims come for all rows or for none");
-    out.reserve(VERDICTS_HEAD_BYTES + count * ROW_BYTES + 16);
+    assert!(claims.is_empty() || claims.len() == rows.len(), "claims come for all rows or none");
     push_frame(out, |out| {
-        let flags = if head.stale { STALE } else { 0 };
-        out.extend_from_slice(&VERDICTS.to_le_bytes());
-        out.extend_from_slice(&flags.to_le_bytes());
-        for number in [head.epoch, head.generation, head.revocations, head.age_s] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        push_count(out, count);
-        rows.for_each(|row| out.extend_from_slice(&row.encode()));
+        out.extend_from_slice(&head.encode(rows.len()));
+        out.extend_from_slice(rows.as_flattened());
         control::push_claims(out, claims);
     });
 }

@@ -18,6 +18,10 @@ pub(super) const STATUS: u32 = 3;
 /// The client wants the claims of the tokens that are known.
 const CLAIMS_WANTED: u32 = 1;
 
+/// A requirement that asks for nothing, as nearly every frame has it: no kind, no audience, a count
+/// of 0 scopes.
+const NOTHING: [u8; 1 + 1 + COUNT_BYTES] = [0; 1 + 1 + COUNT_BYTES];
+
 /// One request, where it stands in the receive buffer.
 #[derive(Clone, Copy)]
 pub enum Request<'a> {
@@ -60,6 +64,7 @@ pub struct Verify<'a> {
 }
 
 impl<'a> Verify<'a> {
+    #[inline]
     fn decode(mut reader: Reader<'a>) -> Result<Verify<'a>, FrameError> {
         let claims_wanted = read_flags(&mut reader)?;
         let requirement = RequirementRef::decode(&mut reader)?;
@@ -122,37 +127,70 @@ impl ExactSizeIterator for Tokens<'_> {}
 /// A requirement where it stands in a frame: UTF-8, and nothing longer than claims may be.
 #[derive(Clone, Copy)]
 pub struct RequirementRef<'a> {
+    bytes: &'a [u8],
+}
+
+/// What a requirement asks for.
+#[derive(Clone, Copy)]
+pub struct RequirementParts<'a> {
     /// The kind that a token must be of.
     pub kind: Option<&'a [u8]>,
     /// The audience that it must be for.
     pub audience: Option<&'a [u8]>,
     scopes: Reader<'a>,
     scope_count: usize,
-    bytes: &'a [u8],
 }
 
 impl<'a> RequirementRef<'a> {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<RequirementRef<'a>, FrameError> {
         let whole = reader.left();
+        let left = match whole.strip_prefix(&NOTHING) {
+            Some(left) => left,
+            None => RequirementParts::decode(whole)?.1,
+        };
+        *reader = Reader::new(left);
+        Ok(RequirementRef { bytes: &whole[..whole.len() - left.len()] })
+    }
+
+    /// What is asked for.
+    pub fn parts(&self) -> RequirementParts<'a> {
+        RequirementParts::again(self.bytes)
+    }
+
+    /// Whether nothing is asked for.
+    #[inline]
+    pub fn is_any(&self) -> bool {
+        self.bytes == NOTHING
+    }
+
+    /// The requirement as it stands in the frame. Two with the same bytes ask for the same.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+impl<'a> RequirementParts<'a> {
+    /// Reads a requirement from the front of `bytes`, and gives what is behind it.
+    fn decode(bytes: &'a [u8]) -> Result<(RequirementParts<'a>, &'a [u8]), FrameError> {
+        let mut reader = Reader::new(bytes);
         let kind = reader.optional_text("kind", KIND_BYTES_MAX)?;
         let audience = reader.optional_text("audience", AUDIENCE_BYTES_MAX)?;
         let found = reader.u64()?;
-        let scope_count = count_of(found, reader)?;
+        let scope_count = count_of(found, &reader)?;
         if scope_count > SCOPES_MAX {
             return Err(FrameError::TooMany { field: "scopes", found, count_max: SCOPES_MAX });
         }
-        let scopes = *reader;
+        let scopes = reader;
         for _ in 0..scope_count {
             reader.text("scope", SCOPE_BYTES_MAX)?;
         }
-        let bytes = &whole[..whole.len() - reader.left().len()];
-        Ok(RequirementRef { kind, audience, scopes, scope_count, bytes })
+        Ok((RequirementParts { kind, audience, scopes, scope_count }, reader.left()))
     }
 
-    /// Reads [`RequirementRef::bytes`] again, which were copied out of a frame.
-    pub fn again(bytes: &'a [u8]) -> RequirementRef<'a> {
-        let mut reader = Reader::new(bytes);
-        RequirementRef::decode(&mut reader).expect("they were decoded before")
+    /// Reads [`RequirementRef::bytes`] again, which may have been copied out of their frame.
+    pub fn again(bytes: &'a [u8]) -> RequirementParts<'a> {
+        RequirementParts::decode(bytes).expect("checked when the frame was decoded").0
     }
 
     /// The scopes that a token must have, all of them.
@@ -160,16 +198,6 @@ impl<'a> RequirementRef<'a> {
         let mut left = self.scopes;
         (0..self.scope_count)
             .map(move |_| left.text("scope", SCOPE_BYTES_MAX).expect("checked when it was decoded"))
-    }
-
-    /// Whether nothing is asked for.
-    pub fn is_any(&self) -> bool {
-        self.kind.is_none() && self.audience.is_none() && self.scope_count == 0
-    }
-
-    /// The requirement as it stands in the frame. Two with the same bytes ask for the same.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
     }
 }
 

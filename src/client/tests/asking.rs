@@ -1,7 +1,7 @@
 //! What a client asks, and what it makes of the answers.
 
 use crate::token::ForeignAlgorithm;
-use crate::wire::{Request, push_hello, push_status, push_verdicts};
+use crate::wire::{EncodedRow, Request, push_hello, push_status, push_verdicts};
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn claims_come_with_a_valid_token_and_must() {
         let question = peer.read_frame().unwrap();
         let Ok(Request::Verify(verify)) = Request::decode(&question[4..]) else { panic!() };
         assert!(verify.claims_wanted);
-        peer.say(|out| push_verdicts(out, &head_of(1), [valid()].into_iter(), &[Some(told)]));
+        peer.say(|out| push_verdicts(out, &head_of(1), &[valid().encode()], &[Some(told)]));
         peer.answer(&head_of(1), &[valid()]);
     })]);
     let mut client = Client::with_timeout(daemon.socket(), PATIENT).unwrap();
@@ -103,11 +103,8 @@ fn an_old_hello_does_not_call_an_imported_token_malformed() {
 
 /// Even digests are unknown, odd ones revoked.
 fn row_of(digest: &Digest) -> Row {
-    Row::without_record(if digest[0].is_multiple_of(2) {
-        Verdict::Unknown
-    } else {
-        Verdict::Revoked
-    })
+    let verdict = if digest[0].is_multiple_of(2) { Verdict::Unknown } else { Verdict::Revoked };
+    Row::without_record(verdict)
 }
 
 /// Reads one frame at a time, answers it in small pieces, and reads no further before the whole
@@ -125,7 +122,8 @@ fn answer_each_in_small_pieces(peer: &mut Peer) {
             _ => panic!("neither VERIFY nor VERIFY_TOKENS"),
         };
         out.clear();
-        push_verdicts(&mut out, &head_of(1), rows.into_iter(), &[]);
+        let rows: Vec<EncodedRow> = rows.iter().map(Row::encode).collect();
+        push_verdicts(&mut out, &head_of(1), &rows, &[]);
         out.chunks(500).for_each(|piece| peer.write(piece));
     }
 }
@@ -170,11 +168,14 @@ fn a_pipeline_asks_each_question_with_its_own_need() {
             for scope in ["a", "b"] {
                 let question = peer.read_frame().unwrap();
                 let Ok(Request::Verify(verify)) = Request::decode(&question[4..]) else { panic!() };
-                assert_eq!(verify.requirement.scopes().collect::<Vec<_>>(), [scope.as_bytes()]);
+                assert_eq!(
+                    verify.requirement.parts().scopes().collect::<Vec<_>>(),
+                    [scope.as_bytes()]
+                );
             }
             // Only now, so that both were in flight.
             for row in [valid(), unknown()] {
-                peer.say(|out| push_verdicts(out, &head_of(1), [row].into_iter(), &[]));
+                peer.say(|out| push_verdicts(out, &head_of(1), &[row.encode()], &[]));
             }
             peer.expect_close();
         }),

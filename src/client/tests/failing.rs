@@ -53,7 +53,7 @@ fn a_late_reply_never_answers_a_later_question() {
             peer.read_frame().unwrap();
             given_up.recv().unwrap();
             let mut late = Vec::new();
-            push_verdicts(&mut late, &head_of(1), [valid()].into_iter(), &[]);
+            push_verdicts(&mut late, &head_of(1), &[valid().encode()], &[]);
             // The client has closed, or is about to.
             let _ = std::io::Write::write(&mut peer.stream, &late);
             peer.expect_close();
@@ -263,8 +263,8 @@ fn another_count_of_rows_or_replies_is_refused_and_ends_the_connection() {
             peer.greet(&hello_of(1));
             peer.read_frame().unwrap();
             peer.say(|out| {
-                push_verdicts(out, &head_of(1), [unknown()].into_iter(), &[]);
-                push_verdicts(out, &head_of(1), [valid()].into_iter(), &[]);
+                push_verdicts(out, &head_of(1), &[unknown().encode()], &[]);
+                push_verdicts(out, &head_of(1), &[valid().encode()], &[]);
             });
             peer.expect_close();
         }),

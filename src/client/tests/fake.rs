@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use crate::wire::{Hello, Row, VerdictsHead, cut_frame, push_hello, push_verdicts};
+use crate::wire::{EncodedRow, Hello, Row, VerdictsHead, cut_frame, push_hello, push_verdicts};
 
 /// What is done with one connection. It is closed at the end.
 pub(super) type Script = Box<dyn FnOnce(&mut Peer) + Send>;
@@ -83,6 +83,7 @@ impl Peer {
     /// Reads a question and answers it with `rows`.
     pub(super) fn answer(&mut self, head: &VerdictsHead, rows: &[Row]) {
         self.read_frame().unwrap();
-        self.say(|out| push_verdicts(out, head, rows.iter().copied(), &[]));
+        let rows: Vec<EncodedRow> = rows.iter().map(Row::encode).collect();
+        self.say(|out| push_verdicts(out, head, &rows, &[]));
     }
 }

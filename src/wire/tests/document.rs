@@ -53,7 +53,7 @@ fn the_example_of_verdicts_is_what_is_written() {
     let record = Record { id, table: 0, expires, grant: 3 };
     let row = Row { verdict: Verdict::Valid, record: Some(record) };
     let head = VerdictsHead { stale: false, epoch: 1, generation: 42, revocations: 7, age_s: 3600 };
-    let written = frame(|out| push_verdicts(out, &head, [row].into_iter(), &[]));
+    let written = frame(|out| push_verdicts(out, &head, &[row.encode()], &[]));
     assert_eq!(written, example("VERDICTS reply"));
 }
 

@@ -80,9 +80,9 @@ fn replies() -> Vec<Vec<u8>> {
     vec![
         frame(|out| push_hello(out, &hello())),
         frame(|out| push_hello(out, &unknown)),
-        frame(|out| push_verdicts(out, &VerdictsHead::default(), [].into_iter(), &[])),
-        frame(|out| push_verdicts(out, &head(), rows().into_iter(), &[])),
-        frame(|out| push_verdicts(out, &head(), rows().into_iter(), &claims())),
+        frame(|out| push_verdicts(out, &VerdictsHead::default(), &[], &[])),
+        frame(|out| push_verdicts(out, &head(), &rows().map(|row| row.encode()), &[])),
+        frame(|out| push_verdicts(out, &head(), &rows().map(|row| row.encode()), &claims())),
         frame(|out| push_status(out, "{}")),
         frame(|out| push_error(out, ErrorCode::Busy, "later")),
     ]
@@ -91,10 +91,10 @@ fn replies() -> Vec<Vec<u8>> {
 /// Writes again what was read.
 fn encode_request(request: &Request<'_>) -> Vec<u8> {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().to_owned();
-    let owned = |requirement: &RequirementRef<'_>| Requirement {
-        kind: requirement.kind.map(text),
-        audience: requirement.audience.map(text),
-        scopes: requirement.scopes().map(text).collect(),
+    let owned = |requirement: &RequirementRef<'_>| {
+        let RequirementParts { kind, audience, .. } = requirement.parts();
+        let scopes = requirement.parts().scopes().map(text).collect();
+        Requirement { kind: kind.map(text), audience: audience.map(text), scopes }
     };
     frame(|out| match request {
         Request::Hello { version } => {
@@ -119,7 +119,8 @@ fn encode_reply(reply: Reply<'_>) -> Vec<u8> {
     frame(|out| match reply {
         Reply::Hello(hello) => push_hello(out, &hello),
         Reply::Verdicts(verdicts) => {
-            push_verdicts(out, &verdicts.head, verdicts.rows, &verdicts.claims);
+            let rows: Vec<EncodedRow> = verdicts.rows.map(|row| row.encode()).collect();
+            push_verdicts(out, &verdicts.head, &rows, &verdicts.claims);
         }
         Reply::Status(json) => push_status(out, json),
         Reply::Error { code, message } => push_error(out, code, message),

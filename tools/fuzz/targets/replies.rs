@@ -2,7 +2,9 @@
 
 #![no_main]
 
-use adamant::wire::{PREFIX_BYTES, Reply, push_error, push_hello, push_status, push_verdicts};
+use adamant::wire::{
+    EncodedRow, PREFIX_BYTES, Reply, push_error, push_hello, push_status, push_verdicts,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
@@ -14,7 +16,8 @@ fuzz_target!(|body: &[u8]| {
     match reply {
         Reply::Hello(hello) => push_hello(&mut again, &hello),
         Reply::Verdicts(verdicts) => {
-            push_verdicts(&mut again, &verdicts.head, verdicts.rows, &verdicts.claims);
+            let rows: Vec<EncodedRow> = verdicts.rows.map(|row| row.encode()).collect();
+            push_verdicts(&mut again, &verdicts.head, &rows, &verdicts.claims);
         }
         Reply::Status(json) => push_status(&mut again, json),
         Reply::Error { code, message } => push_error(&mut again, code, message),

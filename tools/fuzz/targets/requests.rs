@@ -4,7 +4,7 @@
 
 use adamant::claims::Requirement;
 use adamant::wire::{
-    PREFIX_BYTES, PROTOCOL_VERSION, Request, RequirementRef, cut_frame, push_hello_request,
+    PREFIX_BYTES, PROTOCOL_VERSION, Request, RequirementParts, RequirementRef, cut_frame, push_hello_request,
     push_status_request, push_verify, push_verify_tokens,
 };
 use libfuzzer_sys::fuzz_target;
@@ -43,14 +43,14 @@ fuzz_target!(|bytes: &[u8]| {
 fn owned(requirement: &RequirementRef<'_>) -> Requirement {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("checked when decoded");
     let mut asked = Requirement::any();
-    if let Some(kind) = requirement.kind {
+    let parts = RequirementParts::again(requirement.bytes());
+    if let Some(kind) = parts.kind {
         asked = asked.kind(text(kind));
     }
-    if let Some(audience) = requirement.audience {
+    if let Some(audience) = parts.audience {
         asked = asked.audience(text(audience));
     }
-    assert_eq!(RequirementRef::again(requirement.bytes()).bytes(), requirement.bytes());
-    let asked = requirement.scopes().fold(asked, |asked, scope| asked.scope(text(scope)));
+    let asked = parts.scopes().fold(asked, |asked, scope| asked.scope(text(scope)));
     assert_eq!(asked.is_any(), requirement.is_any());
     asked
 }

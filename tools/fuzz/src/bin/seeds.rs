@@ -144,11 +144,11 @@ impl Seeds {
         add("replies", "status", &|out| wire::push_status(out, "{}"));
         add("replies", "error", &|out| wire::push_error(out, wire::ErrorCode::Busy, "later"));
         let unknown = wire::Row::without_record(Verdict::Unknown);
-        let rows = [unknown, unknown];
+        let rows = [unknown.encode(); 2];
         let head = wire::VerdictsHead { epoch: 1, generation: 7, ..Default::default() };
-        add("replies", "verdicts", &|out| wire::push_verdicts(out, &head, rows.into_iter(), &[]));
+        add("replies", "verdicts", &|out| wire::push_verdicts(out, &head, &rows, &[]));
         add("replies", "claims", &|out| {
-            wire::push_verdicts(out, &head, rows.into_iter(), &[None, None]);
+            wire::push_verdicts(out, &head, &rows, &[None, None]);
         });
     }
 
