@@ -55,6 +55,7 @@ pub(crate) enum Fact {
     CrowdOverRedis,
     CrowdOverBestPeer,
     PipelinedOverBestPeer,
+    PipelinesOverBestPeer,
     BatchesACore,
     BatchesOverBestPeer,
     RawTokensACore,
