@@ -146,7 +146,7 @@ impl Domain {
     }
 
     fn is_ours(&self, text: &[u8]) -> bool {
-        let prefix = self.prefix.as_str().as_bytes();
+        let prefix = self.prefix.as_bytes();
         let shortest = prefix.len() + 1 + 1 + 1 + BODY_CHARS;
         let lengths = shortest..shortest + KIND_BYTES_MAX;
         lengths.contains(&text.len()) && text.starts_with(prefix) && text[prefix.len()] == b'_'

@@ -127,8 +127,8 @@ impl Drop for Token {
 #[derive(Clone, Copy)]
 pub struct Parts<'a> {
     text: &'a [u8],
-    prefix: Prefix,
-    kind: Kind,
+    prefix: &'a [u8],
+    kind: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
@@ -139,8 +139,9 @@ impl<'a> Parts<'a> {
         else {
             return Err(TokenError::Shape);
         };
-        let prefix = Prefix::new(prefix).map_err(|_| TokenError::Shape)?;
-        let kind = Kind::new(kind).map_err(|_| TokenError::Shape)?;
+        if !Prefix::is(prefix) || !Kind::is(kind) {
+            return Err(TokenError::Shape);
+        }
         if body.len() != BODY_CHARS {
             return Err(TokenError::Length { found: text.len() });
         }
@@ -159,12 +160,12 @@ impl<'a> Parts<'a> {
 
     /// The deployment that the token says it is of.
     pub fn prefix(&self) -> Prefix {
-        self.prefix
+        Prefix::new(self.prefix).expect("checked when it was cut")
     }
 
     /// The kind that the token says it is of.
     pub fn kind(&self) -> Kind {
-        self.kind
+        Kind::new(self.kind).expect("checked when it was cut")
     }
 
     /// The public name of the token.

@@ -20,11 +20,17 @@ pub struct Kind(Short<KIND_BYTES_MAX>);
 impl Prefix {
     /// Takes `text` if it is a prefix.
     pub fn new(text: &[u8]) -> Result<Prefix, NameError> {
+        if Prefix::is(text) { Ok(Prefix(Short::of(text))) } else { Err(NameError::Prefix) }
+    }
+
+    pub(super) fn is(text: &[u8]) -> bool {
         let begins_well = text.first().is_some_and(u8::is_ascii_lowercase);
-        if !begins_well || text.len() < PREFIX_BYTES_MIN {
-            return Err(NameError::Prefix);
-        }
-        Short::new(text).map(Prefix).ok_or(NameError::Prefix)
+        let lengths = PREFIX_BYTES_MIN..=PREFIX_BYTES_MAX;
+        begins_well && lengths.contains(&text.len()) && are_plain(text)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// The prefix as text.
@@ -36,10 +42,11 @@ impl Prefix {
 impl Kind {
     /// Takes `text` if it is a kind.
     pub fn new(text: &[u8]) -> Result<Kind, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Kind);
-        }
-        Short::new(text).map(Kind).ok_or(NameError::Kind)
+        if Kind::is(text) { Ok(Kind(Short::of(text))) } else { Err(NameError::Kind) }
+    }
+
+    pub(super) fn is(text: &[u8]) -> bool {
+        (1..=KIND_BYTES_MAX).contains(&text.len()) && are_plain(text)
     }
 
     /// The kind as text.
@@ -55,19 +62,24 @@ struct Short<const N: usize> {
     len: u8,
 }
 
+fn are_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
+}
+
 impl<const N: usize> Short<N> {
-    fn new(text: &[u8]) -> Option<Short<N>> {
-        let fits = text.len() <= N;
-        if !fits || !text.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')) {
-            return None;
-        }
+    /// Of a text that was checked.
+    fn of(text: &[u8]) -> Short<N> {
         let mut bytes = [0; N];
         bytes[..text.len()].copy_from_slice(text);
-        Some(Short { bytes, len: u8::try_from(text.len()).ok()? })
+        Short { bytes, len: u8::try_from(text.len()).expect("at most N bytes") }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 
     fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("checked to be ASCII")
+        std::str::from_utf8(self.as_bytes()).expect("checked to be ASCII")
     }
 }
 
