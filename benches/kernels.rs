@@ -59,6 +59,15 @@ fn tokens(c: &mut Criterion) {
     let text = token.expose().as_bytes();
     c.bench_function("digest of a token", |b| b.iter(|| domain.key.digest(black_box(text))));
     c.bench_function("check and digest of a token", |b| b.iter(|| domain.digest(black_box(text))));
+    let (mut digests, mut malformed) = (Vec::new(), Vec::new());
+    c.bench_function("check and digest of 1024 tokens", |b| {
+        b.iter(|| {
+            digests.clear();
+            let texts = std::iter::repeat_n(black_box(text), BATCH);
+            domain.digest_many(texts, &mut digests, &mut malformed);
+            digests.len()
+        });
+    });
 }
 
 fn lookups(c: &mut Criterion) {
