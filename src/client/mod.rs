@@ -164,13 +164,7 @@ impl Client {
     ) -> Result<Vec<Answer>, CouldNotAsk> {
         self.call(|session| {
             let mut answers = vec![Answer::malformed(); tokens.len()];
-            let (mut places, mut digests) = (Vec::new(), Vec::new());
-            for (place, token) in tokens.iter().enumerate() {
-                if let Some(digest) = session.digest(token)? {
-                    places.push(place);
-                    digests.push(digest);
-                }
-            }
+            let (places, digests) = session.digests(tokens)?;
             let mut places = places.into_iter();
             ask_digests(session, &digests, need, |evidence, row, claims| {
                 let place = places.next().expect("as many rows as digests");

@@ -25,8 +25,16 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     /// What to ask about for `token`; `None` when it is no token.
     pub(super) fn digest(&self, token: &[u8]) -> Result<Option<Digest>, Failure> {
-        let age = if self.fresh { Duration::ZERO } else { self.link.hello_age() };
-        digest_of(token, self.link.hello(), age)
+        digest_of(token, self.link.hello(), self.hello_age())
+    }
+
+    /// The places of those that are tokens, and what to ask about for them.
+    pub(super) fn digests(&self, tokens: &[&[u8]]) -> Result<(Vec<usize>, Vec<Digest>), Failure> {
+        digests_of(tokens, self.link.hello(), self.hello_age())
+    }
+
+    fn hello_age(&self) -> Duration {
+        if self.fresh { Duration::ZERO } else { self.link.hello_age() }
     }
 
     pub(super) fn rows_a_digests_frame(&self, ours: usize) -> usize {
@@ -69,20 +77,43 @@ pub(super) fn digest_of(
     hello: &Hello,
     age: Duration,
 ) -> Result<Option<Digest>, Failure> {
-    let Some(domain) = &hello.domain else {
-        return Err(if age.is_zero() {
-            CouldNotAsk::Unavailable.into()
-        } else {
-            Failure::OldHello
-        });
-    };
-    if let Ok(digest) = domain.digest(token) {
-        return Ok(Some(digest));
+    let domain = domain_of(hello, age)?;
+    match domain.digest(token) {
+        Ok(digest) => Ok(Some(digest)),
+        Err(_) if may_become_a_token(token, domain, age) => Err(Failure::OldHello),
+        Err(_) => Ok(None),
     }
-    if age < HELLO_AGE_MAX || !may_be_imported_later(domain, token) {
-        return Ok(None);
+}
+
+/// As [`digest_of`] for many tokens, several of which are hashed at once: the places of those that
+/// are tokens, and their digests.
+pub(super) fn digests_of(
+    tokens: &[&[u8]],
+    hello: &Hello,
+    age: Duration,
+) -> Result<(Vec<usize>, Vec<Digest>), Failure> {
+    if tokens.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
     }
-    Err(Failure::OldHello)
+    let domain = domain_of(hello, age)?;
+    let (mut digests, mut malformed) = (Vec::with_capacity(tokens.len()), Vec::new());
+    domain.digest_many(tokens.iter().copied(), &mut digests, &mut malformed);
+    if malformed.iter().any(|&place| may_become_a_token(tokens[place], domain, age)) {
+        return Err(Failure::OldHello);
+    }
+    let mut malformed = malformed.into_iter().peekable();
+    let is_token = |place: &usize| malformed.next_if_eq(place).is_none();
+    let places: Vec<usize> = (0..tokens.len()).filter(is_token).collect();
+    let digests = places.iter().map(|&place| digests[place]).collect();
+    Ok((places, digests))
+}
+
+fn domain_of(hello: &Hello, age: Duration) -> Result<&Domain, Failure> {
+    match &hello.domain {
+        Some(domain) => Ok(domain),
+        None if age.is_zero() => Err(CouldNotAsk::Unavailable.into()),
+        None => Err(Failure::OldHello),
+    }
 }
 
 /// Hands on the rows of a reply, of which there must be `expected`.
@@ -118,11 +149,11 @@ pub(super) fn check_claims(answer: &Answer, claims_wanted: bool) -> Result<(), F
     }
 }
 
-/// Whether a text that is malformed now would be looked up once tokens of another system were
-/// imported. All else is malformed for ever.
-fn may_be_imported_later(domain: &Domain, text: &[u8]) -> bool {
+/// Whether a text that is malformed by a HELLO of that age would be looked up if tokens of another
+/// system were imported since. All else is malformed for ever.
+fn may_become_a_token(text: &[u8], domain: &Domain, age: Duration) -> bool {
     let later = Domain { foreign: Some(ForeignAlgorithm::Sha256), ..domain.clone() };
-    domain.foreign.is_none() && later.digest(text).is_ok()
+    age >= HELLO_AGE_MAX && domain.foreign.is_none() && later.digest(text).is_ok()
 }
 
 pub(super) fn least(ours: usize, theirs: u32) -> usize {

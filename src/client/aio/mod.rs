@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::error::Failure;
-use super::session::{Order, check_claims, digest_of, least, take_verdicts};
+use super::session::{Order, check_claims, digest_of, digests_of, least, take_verdicts};
 use super::{Answer, CouldNotAsk, DEFAULT_TIMEOUT, Generation, ROWS_A_FRAME, socket_from_env};
 use crate::claims::Requirement;
 use crate::token::Digest;
@@ -116,13 +116,7 @@ impl Client {
     ) -> Result<Vec<Answer>, CouldNotAsk> {
         self.call(|link, mut order| async move {
             let mut answers = vec![Answer::malformed(); tokens.len()];
-            let (mut places, mut digests) = (Vec::new(), Vec::new());
-            for (place, token) in tokens.iter().enumerate() {
-                if let Some(digest) = digest_of(token, link.hello(), link.hello_age())? {
-                    places.push(place);
-                    digests.push(digest);
-                }
-            }
+            let (places, digests) = digests_of(tokens, link.hello(), link.hello_age())?;
             let rows = least(ROWS_A_FRAME, link.hello().limits.digests_max).max(1);
             let runs: Vec<&[Digest]> = digests.chunks(rows).collect();
             let frames = runs.iter().map(|run| frame(false, need, run));
