@@ -131,7 +131,7 @@ fn measure(command: &Command, settings: &Settings, report: &mut Report) -> anyho
         Command::Life => life::run(settings, report),
         Command::Clients => clients::run(settings, report),
         Command::Http => http::run(settings, report),
-        Command::Stack => stack::run(settings, report),
+        Command::Stack => stack::run(report),
         Command::Gate => gate::run(report),
         Command::All => {
             floors::run(settings, report)?;

@@ -20,21 +20,20 @@ use anyhow::{Context, ensure};
 
 use crate::keys::Random;
 use crate::report::{Figure, Report};
-use crate::settings::Settings;
 
 const BATCH: usize = 128;
 const BASE: u64 = 100_000;
 const OVERLAY: u64 = 16_000;
 const NOTE: usize = 10_000;
-/// Look-ups of one run: half of them hits in the base.
+/// Look-ups of one run, which takes seconds, so there is no smaller size for `--quick`: half of them hits in the base.
 const LOOKUPS: usize = 100_000;
 
 /// What is looked up in.
 const WAYS: [&str; 4] = ["table", "generation", "overlays", "note"];
 
-pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) fn run(report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let home = make(folder.path(), settings)?;
+    let home = make(folder.path())?;
     report.section("Instructions a look-up with verdict, half of them hits (callgrind)");
     let mut first = None;
     for way in WAYS {
@@ -54,18 +53,17 @@ pub(crate) fn run(settings: &Settings, report: &mut Report) -> anyhow::Result<()
 }
 
 /// A home with a base; two overlays above a copy of it are in `overlays`.
-fn make(folder: &Path, settings: &Settings) -> anyhow::Result<PathBuf> {
-    let scale = if settings.rounds < 5 { 20 } else { 1 };
+fn make(folder: &Path) -> anyhow::Result<PathBuf> {
     let path = folder.join("home");
     let home = Home::init(&path, "bench".parse()?, "bench/adamant")?;
     publish_empty(&home)?;
-    issue(&home, BASE / scale)?;
+    issue(&home, BASE)?;
     builder::rebuild(&home, &mut |_| {})?;
     let copied = Command::new("cp").arg("-a").arg(&path).arg(folder.join("overlays")).status()?;
     ensure!(copied.success(), "cp failed");
     let above = Home::open(&folder.join("overlays"))?;
     for _ in 0..2 {
-        issue(&above, OVERLAY / scale)?;
+        issue(&above, OVERLAY)?;
         builder::publish(&above, &mut |_| {})?;
     }
     Ok(path)

@@ -44,3 +44,19 @@ fn check_goals(report: &Value) {
         }
     }
 }
+
+/// It runs under valgrind, and is not part of `all`.
+#[test]
+fn overlays_and_a_note_cost_instructions() {
+    let output = Command::new(env!("CARGO_BIN_EXE_adamant-bench"))
+        .args(["--quick", "stack"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let of = |way: &str| -> f64 {
+        let line = said.lines().find(|line| line.trim_start().starts_with(way)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    assert!(of("table ") < of("overlays ") && of("overlays ") < of("note "), "{said}");
+}
