@@ -4,8 +4,8 @@
 
 use adamant::claims::Requirement;
 use adamant::wire::{
-    PREFIX_BYTES, PROTOCOL_VERSION, Request, RequirementParts, RequirementRef, cut_frame, push_hello_request,
-    push_status_request, push_verify, push_verify_tokens,
+    PREFIX_BYTES, PROTOCOL_VERSION, Request, RequirementParts, RequirementRef, cut_frame,
+    push_hello_request, push_status_request, push_verify, push_verify_tokens,
 };
 use libfuzzer_sys::fuzz_target;
 
