@@ -89,7 +89,11 @@ impl VerdictsHead {
             self.age_s,
             rows as u64,
         ];
-        zerocopy::transmute!(words.map(u64::to_le_bytes))
+        let mut out = [0; VERDICTS_HEAD_BYTES];
+        for (bytes, word) in out.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        out
     }
 }
 
