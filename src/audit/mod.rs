@@ -20,7 +20,7 @@ use crate::ledger::{
 use crate::manifest::{FileHash, Manifest, hex, parse_hash};
 use crate::note::Note;
 use crate::policy::{Policy, Role};
-use crate::revocations::{Revocations, RevocationsNote};
+use crate::revocations::RevocationsNote;
 use crate::store::{Store, StoreError, judge_revocations, read_note};
 
 use laws::Laws;
@@ -223,18 +223,17 @@ fn check_revocations(store: &Store, policy: Option<&Policy>, laws: &Laws, report
     let Some(note) = parsed else {
         return report.find("the revocations note is refused".to_owned());
     };
-    let read = |hash: &FileHash| {
-        let bytes = fs::read(store.tables().join(format!("{}.rev", hex(hash)))).ok()?;
-        Revocations::parse(&bytes).filter(|_| blake3::hash(&bytes).as_bytes() == hash)
-    };
-    let Some(list) = read(&note.hash) else {
+    let Some(list) = store.read_revocations_of(&note.hash) else {
         return report.find("the list of the revocations note is missing, or damaged".to_owned());
     };
     let names = fs::read_dir(store.tables()).into_iter().flatten().flatten();
     for name in names.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
         let Some(hash) = name.strip_suffix(".rev").and_then(parse_hash) else { continue };
-        if read(&hash).is_some_and(|earlier| list.forgets(&earlier).is_some()) && hash != note.hash
-        {
+        if hash == note.hash {
+            continue;
+        }
+        let earlier = store.read_revocations_of(&hash);
+        if earlier.is_some_and(|earlier| list.forgets(&earlier).is_some()) {
             report.find(format!(
                 "revocations note {} forgets a token that {} revokes",
                 note.sequence,
@@ -297,7 +296,7 @@ fn check_manifests(
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let named = parse_hash(&name);
-        let Ok(bytes) = fs::read(&path) else { continue };
+        let Ok(Some(bytes)) = read_note(&path) else { continue };
         let hash = *blake3::hash(&bytes).as_bytes();
         if seen.contains(&hash) || (named.is_none() && name != "manifest") {
             continue;

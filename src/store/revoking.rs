@@ -1,5 +1,6 @@
 //! Reads, judges and writes the revocations note of a store.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -81,8 +82,20 @@ impl Store {
         Ok(Some(Revoking { note, hash, signers, list }))
     }
 
+    /// The list of revocations of that name, if it is there and is what its name says.
+    pub fn read_revocations_of(&self, hash: &FileHash) -> Option<Revocations> {
+        let file = File::open(self.revocations_of(hash)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(LIST_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        Revocations::parse(&bytes).filter(|_| blake3::hash(&bytes).as_bytes() == hash)
+    }
+
+    fn revocations_of(&self, hash: &FileHash) -> PathBuf {
+        self.tables().join(format!("{}.rev", hex(hash)))
+    }
+
     fn open_revocations(&self, note: &RevocationsNote) -> Result<Revocations, StoreError> {
-        let path = self.tables().join(format!("{}.rev", hex(&note.hash)));
+        let path = self.revocations_of(&note.hash);
         let file = self.open_file(&path)?;
         let mut bytes = Vec::new();
         let io = |source| StoreError::Io { action: "read", path: path.clone(), source };

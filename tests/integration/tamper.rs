@@ -65,6 +65,28 @@ fn writable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
 }
 
+/// Whoever may write to a store could else have its auditor read until memory ends.
+#[test]
+fn a_note_of_a_terabyte_is_read_no_further_than_a_note_may_be() {
+    let home = home_with_events();
+    let earlier = fs::read_dir(home.store().join("manifests")).unwrap().next().unwrap().unwrap();
+    let name = earlier.file_name().into_string().unwrap();
+    for (path, part) in [
+        (format!("manifests/{name}"), "its bytes are not those that its name says"),
+        ("ledger/checkpoint".to_owned(), "as short as a checkpoint is"),
+    ] {
+        let copy = home.copy();
+        let path = copy.store().join(path);
+        writable(&path);
+        // Sparse: it takes no room on the disk.
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+        let policy = copy.policy();
+        let ran = run(&["audit", copy.text(), "--policy", policy.to_str().unwrap()], b"");
+        assert_eq!(ran.code, 65, "{}{}", ran.stdout, ran.stderr);
+        assert!((ran.stdout + &ran.stderr).contains(part), "not `{part}`");
+    }
+}
+
 /// Files of the ledger that count: all but partial ones of earlier sizes.
 fn ledger_files(home: &Home) -> Vec<PathBuf> {
     let ledger = home.store().join("ledger");
