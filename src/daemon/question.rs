@@ -25,6 +25,9 @@ pub(super) struct Question<'a> {
     memo_in_use: bool,
 }
 
+/// Verified tables have no record without an id; there would be nothing to vouch for.
+const NAMELESS: Row = Row::without_record(Verdict::Unknown);
+
 /// What a grant is to a question.
 #[derive(Clone, Copy)]
 struct Admission {
@@ -117,6 +120,9 @@ pub(super) fn judge_one<'g>(
     let Some(grant) = grant.filter(|grant| caller.may_ask_about(grant)) else {
         return (Verdict::CallerNotAllowed, None);
     };
+    if TokenId::from_bytes(found.record.id).is_none() {
+        return (NAMELESS.verdict, None);
+    }
     judge_record(found, revoked, now, || {
         let (kind, audience) = (asked.kind.as_deref(), asked.audience.as_deref());
         let scopes = asked.scopes.iter().map(String::as_bytes);
@@ -132,10 +138,6 @@ fn judge_record<'g>(
     admits: impl FnOnce() -> Result<(), Mismatch>,
 ) -> (Verdict, Option<Located<'g>>) {
     let record = found.record;
-    if TokenId::from_bytes(record.id).is_none() {
-        // Verified tables have no such record; without an id there is nothing to vouch for.
-        return (Verdict::Unknown, None);
-    }
     let mut standing = record.standing();
     if let Some(at) = revoked.and_then(|list| list.get(&record.digest)) {
         standing = standing.ending_at(at);
@@ -146,12 +148,12 @@ fn judge_record<'g>(
 /// The row of a verdict and its record.
 #[inline]
 pub(super) fn row_of(verdict: Verdict, found: Option<Located<'_>>) -> Row {
-    let record = found.and_then(|Located { record, layer: table, .. }| {
-        let id = TokenId::from_bytes(record.id)?;
-        let expires = TableTime(record.expires.get());
-        Some(Record { id, table, expires, grant: record.grant.get() })
-    });
-    Row { verdict, record }
+    let Some(Located { record, layer: table, .. }) = found else {
+        return Row::without_record(verdict);
+    };
+    let Some(id) = TokenId::from_bytes(record.id) else { return NAMELESS };
+    let expires = TableTime(record.expires.get());
+    Row { verdict, record: Some(Record { id, table, expires, grant: record.grant.get() }) }
 }
 
 /// The claims of a record.
