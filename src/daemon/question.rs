@@ -5,7 +5,7 @@ use super::callers::Caller;
 use crate::claims::{Grant, GrantView, Mismatch, Requirement};
 use crate::revocations::Revocations;
 use crate::store::{Generation, Located};
-use crate::table::Personal;
+use crate::table::{Personal, format};
 use crate::time::TableTime;
 use crate::token::{Digest, TokenId};
 use crate::verdict::{Verdict, judge};
@@ -67,12 +67,13 @@ impl<'a> Question<'a> {
         if self.limited.is_some() && !self.admission(generation, table, grant).askable {
             return (Verdict::CallerNotAllowed, None);
         }
-        judge_record(found, revoked, now, || {
+        let verdict = judge_record(found.record, revoked, now, || {
             if self.requirement.is_empty() {
                 return Ok(());
             }
             self.admission(generation, table, grant).admits
-        })
+        });
+        (verdict, Some(found))
     }
 
     fn admission(&mut self, generation: &Generation, table: u8, grant: u32) -> Admission {
@@ -123,26 +124,26 @@ pub(super) fn judge_one<'g>(
     if TokenId::from_bytes(found.record.id).is_none() {
         return (NAMELESS.verdict, None);
     }
-    judge_record(found, revoked, now, || {
+    let verdict = judge_record(found.record, revoked, now, || {
         let (kind, audience) = (asked.kind.as_deref(), asked.audience.as_deref());
         let scopes = asked.scopes.iter().map(String::as_bytes);
         grant.admits(kind.map(str::as_bytes), audience.map(str::as_bytes), scopes)
-    })
+    });
+    (verdict, Some(found))
 }
 
 #[inline]
-fn judge_record<'g>(
-    found: Located<'g>,
+fn judge_record(
+    record: &format::Record,
     revoked: Option<&Revocations>,
     now: TableTime,
     admits: impl FnOnce() -> Result<(), Mismatch>,
-) -> (Verdict, Option<Located<'g>>) {
-    let record = found.record;
+) -> Verdict {
     let mut standing = record.standing();
     if let Some(at) = revoked.and_then(|list| list.get(&record.digest)) {
         standing = standing.ending_at(at);
     }
-    (judge(&standing, now, admits), Some(found))
+    judge(&standing, now, admits)
 }
 
 /// The row of a verdict and its record.

@@ -260,6 +260,33 @@ fn ten_thousand_pipelined_questions_are_answered_in_order() {
 }
 
 /// Clients that ask for as much as they can and never read cost a bounded amount of memory.
+/// What a grant came to for one question says nothing about the next, which has the same grant.
+#[test]
+fn questions_in_one_write_are_answered_each_by_its_own_requirement() {
+    let home = Home::new();
+    let token = home.issue(1).remove(0);
+    home.build();
+    let server = Server::start(&home.path());
+    let ways = [
+        (Requirement::any(), Verdict::Valid),
+        (Requirement::any().scope("orders:read"), Verdict::Valid),
+        (Requirement::any().scope("orders:write"), Verdict::InsufficientScope),
+        (Requirement::any().kind("other"), Verdict::WrongKind),
+        (Requirement::any().audience("other"), Verdict::WrongAudience),
+    ];
+    // Each way comes after each other, and after itself.
+    let asked: Vec<_> =
+        (0..ways.len()).flat_map(|a| (0..ways.len()).flat_map(move |b| [a, b])).collect();
+    let mut client = server.client();
+    let mut pipeline = client.pipeline();
+    for &way in &asked {
+        pipeline.push(token.as_bytes(), &ways[way].0);
+    }
+    for (answer, &way) in pipeline.run().unwrap().iter().zip(&asked) {
+        assert_eq!(answer.verdict(), ways[way].1, "{:?}", ways[way].0);
+    }
+}
+
 #[test]
 fn clients_that_never_read_do_not_fill_the_memory() {
     let setting = Setting::new();
