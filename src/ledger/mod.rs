@@ -23,8 +23,7 @@ mod proof;
 mod tiles;
 pub mod tree;
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::durable::DurableError;
@@ -47,16 +46,13 @@ pub const CHECKPOINT: &str = "checkpoint";
 /// The bytes of the checkpoint in a ledger's folder; `None` when there is no ledger.
 pub fn read_checkpoint(folder: &Path) -> Result<Option<Vec<u8>>, LedgerError> {
     let path = folder.join(CHECKPOINT);
-    let mut bytes = Vec::new();
-    // One more than is allowed, so that a longer file is seen to be longer.
-    let read = |file: File| file.take(NOTE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-    match File::open(&path).and_then(read) {
+    match tiles::read_file(&path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(err) => Err(LedgerError::io("read", &path, err)),
-        Ok(_) if bytes.len() > NOTE_BYTES_MAX => {
+        Ok(bytes) if bytes.len() > NOTE_BYTES_MAX => {
             Err(LedgerError::damaged(&path, "as short as a checkpoint is"))
         }
-        Ok(_) => Ok(Some(bytes)),
+        Ok(bytes) => Ok(Some(bytes)),
     }
 }
 

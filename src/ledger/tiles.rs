@@ -228,7 +228,7 @@ impl Tiles {
     }
 }
 
-/// A file of a tree, and no more of it than one has: whoever fetched a ledger holds what its host
+/// A file of a ledger, and no more of it than one has: whoever fetched a ledger holds what its host
 /// gave, whatever its length. What is cut here is no tile and no bundle.
 pub(super) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -51,6 +51,11 @@ pub enum Current {
     Withdrawn,
 }
 
+/// Name of a list of revocations in `tables/`.
+fn list_name(hash: &FileHash) -> String {
+    format!("{}.rev", hex(hash))
+}
+
 impl Store {
     /// Where the note is.
     pub fn revocations_path(&self) -> PathBuf {
@@ -84,18 +89,14 @@ impl Store {
 
     /// The list of revocations of that name, if it is there and is what its name says.
     pub fn read_revocations_of(&self, hash: &FileHash) -> Option<Revocations> {
-        let file = File::open(self.revocations_of(hash)).ok()?;
+        let file = File::open(self.tables().join(list_name(hash))).ok()?;
         let mut bytes = Vec::new();
         file.take(LIST_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         Revocations::parse(&bytes).filter(|_| blake3::hash(&bytes).as_bytes() == hash)
     }
 
-    fn revocations_of(&self, hash: &FileHash) -> PathBuf {
-        self.tables().join(format!("{}.rev", hex(hash)))
-    }
-
     fn open_revocations(&self, note: &RevocationsNote) -> Result<Revocations, StoreError> {
-        let path = self.revocations_of(&note.hash);
+        let path = self.tables().join(list_name(&note.hash));
         let file = self.open_file(&path)?;
         let mut bytes = Vec::new();
         let io = |source| StoreError::Io { action: "read", path: path.clone(), source };
@@ -163,8 +164,7 @@ impl Home {
             bytes: bytes.len() as u64,
             records: list.len() as u64,
         };
-        let name = format!("{}.rev", hex(&note.hash));
-        durable::write_new(&store.tables(), &name, &bytes, 0o440)?;
+        durable::write_new(&store.tables(), &list_name(&note.hash), &bytes, 0o440)?;
         let signers: Vec<_> = signers.iter().collect();
         let signed = note::sign(&note.to_text(), &signers);
         // As every host will judge it.
@@ -257,7 +257,7 @@ mod tests {
         }
 
         fn place_list(&self, hash: &FileHash, bytes: &[u8]) {
-            let path = self.store().tables().join(format!("{}.rev", hex(hash)));
+            let path = self.store().tables().join(list_name(hash));
             // It may be there, and read-only.
             let _ = fs::remove_file(&path);
             fs::write(&path, bytes).unwrap();
